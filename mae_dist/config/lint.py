@@ -1,0 +1,313 @@
+"""Mistakes that no single field shows: numbers that do not divide, settings that contradict each other.
+
+Each check names the fields it reads, so that it is left out where one of them is wrong already. Checks are
+pure functions from a config to (dotted path, message); a message says what would be right.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
+
+from mae_dist.config.schema import EvaluationConfig, OptimConfig, RunConfig, TrainConfig
+
+Finding = tuple[str, str]
+"""(dotted path, message)."""
+NUM_CHOICES = 6
+"""Numbers offered in a message, those nearest to the one given."""
+
+
+def lint(config: RunConfig, *, invalid: Collection[str] = ()) -> list[Finding]:
+    """Every contradiction in a config; checks that read a path in `invalid` (or below one) are left out."""
+    found: list[Finding] = []
+    for check in CHECKS:
+        if not _touches(check.reads, invalid):
+            found += check.find(config)
+    for name, evaluation in config.evaluations.items():
+        above = f"evaluations.{name}"
+        for check in EVALUATION_CHECKS:
+            reads = [path if path in SHARED else f"{above}.{path}" for path in check.reads]
+            if not _touches(reads, invalid):
+                found += [(f"{above}.{path}", text) for path, text in check.find(config, evaluation)]
+    return found
+
+
+def worker_counts(train: TrainConfig) -> list[int]:
+    """Worker counts that divide the global batch: those w with global_batch % (micro_batch * w) == 0."""
+    return (
+        _divisors(train.global_batch // train.micro_batch)
+        if not train.global_batch % train.micro_batch
+        else []
+    )
+
+
+def _touches(reads: Collection[str], invalid: Collection[str]) -> bool:
+    return any(f"{a}.".startswith(f"{b}.") or f"{b}.".startswith(f"{a}.") for a in reads for b in invalid)
+
+
+def _divisors(number: int) -> list[int]:
+    small = [d for d in range(1, math.isqrt(number) + 1) if number % d == 0]
+    return sorted({*small, *(number // d for d in small)})
+
+
+def _nearest(numbers: Collection[int], given: int) -> str:
+    """Up to NUM_CHOICES of the numbers, nearest to the given one in ratio, in order."""
+    chosen = sorted(numbers, key=lambda number: abs(math.log(number / given)))[:NUM_CHOICES]
+    return ", ".join(str(number) for number in sorted(chosen))
+
+
+def _multiples(given: int, unit: int) -> str:
+    """The multiples of `unit` around a number."""
+    below = given // unit * unit
+    return f"{below} or {below + unit}" if below else str(unit)
+
+
+def _grid(config: RunConfig) -> Iterator[Finding]:
+    architecture = config.model.architecture
+    for name, unit in [
+        ("frames", architecture.tubelet),
+        ("height", architecture.patch),
+        ("width", architecture.patch),
+    ]:
+        given = getattr(config.input, name)
+        if given % unit:
+            yield (
+                f"input.{name}",
+                f"must be a multiple of {unit}, the {'tubelet' if name == 'frames' else 'patch'} of "
+                f"{config.model.size}, got {given}; {_multiples(given, unit)} would do",
+            )
+
+
+def _decoder(config: RunConfig) -> Iterator[Finding]:
+    architecture = config.model.architecture
+    decoder = architecture.decoder
+    # Sine-cosine positions need pairs of channels, of each of the two coordinates in 2-D.
+    unit = math.lcm(decoder.heads, 4 if architecture.positions == "sincos_2d" else 2)
+    if decoder.width % unit:
+        yield (
+            "model.decoder_width",
+            f"must be a multiple of {unit} ({decoder.heads} heads and the position table), got "
+            f"{decoder.width}; {_multiples(decoder.width, unit)} would do",
+        )
+
+
+def _mask(config: RunConfig) -> Iterator[Finding]:
+    try:
+        grid = config.grid
+    except ValueError:
+        return  # _grid says so
+    ratio = config.mask.ratio
+    if config.mask.kind == "tube":
+        num_places, kept = grid.per_frame, grid.per_frame - int(ratio * grid.per_frame)
+        what = f"{num_places} places of a frame"
+    else:
+        num_places = grid.num_tokens
+        kept = int(num_places * (1 - ratio))
+        what = f"{num_places} tokens"
+    if kept == 0:
+        yield (
+            "mask.ratio",
+            f"keeps none of the {what}, got {ratio}; at most {1 - 1 / num_places:.4g} would do",
+        )
+    if kept == num_places:
+        yield "mask.ratio", f"hides none of the {what}, got {ratio}; more than {1 / num_places:.4g} would do"
+
+
+def _name(config: RunConfig) -> Iterator[Finding]:
+    for path, name in [("name", config.name), *((f"evaluations.{n}", n) for n in config.evaluations)]:
+        if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]*", name):
+            rule = "becomes a folder: letters, digits, '-' and '_' only, not starting with '-'"
+            yield path, f"{rule}, got {name!r}"
+    for taken in {"reconstruction"} & set(config.evaluations):
+        yield f"evaluations.{taken}", "is the name of the built-in evaluation; choose another"
+
+
+def _pixels(config: RunConfig) -> Iterator[Finding]:
+    if min(config.input.std) <= 0:
+        yield "input.std", f"must be greater than 0, got {list(config.input.std)}"
+
+
+def _shares(config: RunConfig) -> Iterator[Finding]:
+    for path, cpus in [
+        ("data.cpus_per_task", config.data.cpus_per_task),
+        ("resources.cpus_per_worker", config.resources.cpus_per_worker),
+    ]:
+        if cpus <= 0:
+            yield path, f"must be greater than 0, got {cpus}"
+    if config.checkpoint.every.value <= 0:
+        yield "checkpoint.every", f"must be greater than 0, got '{config.checkpoint.every}'"
+
+
+def _finite(config: RunConfig) -> Iterator[Finding]:
+    yield from _not_finite(config, "")
+
+
+def _not_finite(value: Any, path: str) -> Iterator[Finding]:
+    if isinstance(value, float) and not math.isfinite(value):
+        yield path, f"must be a finite number, got {value}"
+    below: list[tuple[str, Any]] = []
+    if is_dataclass(value):
+        below = [(field.name, getattr(value, field.name)) for field in fields(value)]
+    elif isinstance(value, dict):
+        below = list(value.items())
+    elif isinstance(value, tuple):
+        for item in value:
+            yield from _not_finite(item, path)
+    for name, item in below:
+        yield from _not_finite(item, f"{path}.{name}".lstrip("."))
+
+
+def _batch(
+    train: TrainConfig, workers: int, *, workers_field: str = "resources.workers"
+) -> Iterator[Finding]:
+    whole, micro = train.global_batch, train.micro_batch
+    if whole % (micro * workers) == 0:
+        return
+    ways = []
+    if worker_counts(train):
+        ways.append(f"{workers_field} {_nearest(worker_counts(train), workers)}")
+    if whole % workers == 0:
+        ways.append(f"micro_batch {_nearest(_divisors(whole // workers), micro)}")
+    ways.append(f"global_batch {_multiples(whole, micro * workers)}")
+    yield (
+        "train.global_batch",
+        f"must be a multiple of micro_batch * workers = {micro} * {workers} = {micro * workers}, got "
+        f"{whole}; {', or '.join(ways)} would do",
+    )
+
+
+def _evaluation_batch(config: RunConfig, evaluation: EvaluationConfig) -> Iterator[Finding]:
+    field = "resources.workers" if evaluation.workers is None else "workers"
+    return _batch(evaluation.train, config.workers_for(evaluation), workers_field=field)
+
+
+def _repeats(train: TrainConfig) -> Iterator[Finding]:
+    if train.micro_batch % train.repeats:
+        yield (
+            "train.micro_batch",
+            f"must be a multiple of repeats = {train.repeats}, whose crops stay together, got "
+            f"{train.micro_batch}; {_multiples(train.micro_batch, train.repeats)} would do",
+        )
+
+
+def _length(train: TrainConfig) -> Iterator[Finding]:
+    if train.length.value <= 0:
+        yield "train.length", f"must be greater than 0, got '{train.length}'"
+    elif train.warmup.unit == train.length.unit and train.warmup.value > train.length.value:
+        yield "train.warmup", f"must not be longer than the training, '{train.length}', got '{train.warmup}'"
+
+
+def _optim(optim: OptimConfig) -> Iterator[Finding]:
+    if optim.base_lr <= 0:
+        yield "train.optim.base_lr", f"must be greater than 0, got {optim.base_lr}"
+    for name in ("min_lr", "weight_decay"):
+        if getattr(optim, name) < 0:
+            yield f"train.optim.{name}", f"must be at least 0, got {getattr(optim, name)}"
+    if not all(0 <= value < 1 for value in (*optim.betas, optim.momentum)):
+        yield (
+            "train.optim",
+            f"betas and momentum must lie in [0, 1), got {list(optim.betas)}, {optim.momentum}",
+        )
+    if optim.clip_grad_norm is not None and optim.clip_grad_norm <= 0:
+        yield (
+            "train.optim.clip_grad_norm",
+            f"must be greater than 0, or null for none, got {optim.clip_grad_norm}",
+        )
+    if optim.layer_decay is not None and not 0 < optim.layer_decay <= 1:
+        yield "train.optim.layer_decay", f"must lie in (0, 1], or be null for none, got {optim.layer_decay}"
+    if optim.layer_decay is not None and optim.kind == "lars":
+        yield (
+            "train.optim.layer_decay",
+            f"is not used by lars, which scales each layer by itself, got {optim.layer_decay}; "
+            f"null, or optim.kind adamw",
+        )
+
+
+def _scale(scale: tuple[float, float]) -> Iterator[Finding]:
+    if not 0 < scale[0] <= scale[1] <= 1:
+        yield "augment.scale", f"must be two areas with 0 < smaller <= larger <= 1, got {list(scale)}"
+
+
+def _head(config: RunConfig, evaluation: EvaluationConfig) -> Iterator[Finding]:
+    head = evaluation.head
+    if head.pool == "class_token" and not config.model.architecture.class_token:
+        yield "head.pool", f"class_token, but {config.model.size} has none; mean would do"
+    for name in ("mixup", "cutmix"):
+        if getattr(head, name) < 0:
+            yield f"head.{name}", f"must be at least 0, got {getattr(head, name)}"
+
+
+def _probe_head(_: RunConfig, evaluation: EvaluationConfig) -> Iterator[Finding]:
+    for name in ("mixup", "cutmix", "drop_path"):
+        given = getattr(evaluation.head, name)
+        if given > 0 and evaluation.protocol == "linear_probe":
+            yield (
+                f"head.{name}",
+                f"is not used by linear_probe, whose encoder is frozen, got {given}; 0, or protocol finetune",
+            )
+
+
+def _probe_optim(_: RunConfig, evaluation: EvaluationConfig) -> Iterator[Finding]:
+    optim = evaluation.train.optim
+    if evaluation.protocol == "linear_probe" and optim.layer_decay is not None and optim.kind != "lars":
+        yield (
+            "train.optim.layer_decay",
+            f"is not used by linear_probe, which trains the head alone, got {optim.layer_decay}; null does",
+        )
+
+
+def _starts(_: RunConfig, evaluation: EvaluationConfig) -> Iterator[Finding]:
+    starts = evaluation.start_from
+    if not starts or len(set(starts)) < len(starts):
+        yield "start_from", f"must name pretrained or random or both, each once, got {list(starts)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A rule over a whole run."""
+
+    reads: tuple[str, ...]
+    find: Callable[[RunConfig], Iterator[Finding]]
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationCheck:
+    """A rule over one evaluation; paths are relative to it, except those in SHARED."""
+
+    reads: tuple[str, ...]
+    find: Callable[[RunConfig, EvaluationConfig], Iterator[Finding]]
+
+
+_BATCH = ("train.global_batch", "train.micro_batch", "resources.workers")
+_REPEATS = ("train.micro_batch", "train.repeats")
+_LENGTH = ("train.length", "train.warmup")
+SHARED = frozenset({"resources.workers", "model.size"})
+
+CHECKS = (
+    Check(("name",), _name),
+    Check(("model", "input.frames", "input.height", "input.width"), _grid),
+    Check(("model",), _decoder),
+    Check(("model", "input.frames", "input.height", "input.width", "mask"), _mask),
+    Check(("input.std",), _pixels),
+    Check(("data.cpus_per_task", "resources.cpus_per_worker", "checkpoint.every"), _shares),
+    Check((), _finite),
+    Check(_BATCH, lambda config: _batch(config.train, config.resources.workers)),
+    Check(_REPEATS, lambda config: _repeats(config.train)),
+    Check(_LENGTH, lambda config: _length(config.train)),
+    Check(("train.optim",), lambda config: _optim(config.train.optim)),
+    Check(("augment.scale",), lambda config: _scale(config.augment.scale)),
+)
+EVALUATION_CHECKS = (
+    EvaluationCheck((*_BATCH, "workers"), _evaluation_batch),
+    EvaluationCheck(_REPEATS, lambda _, evaluation: _repeats(evaluation.train)),
+    EvaluationCheck(_LENGTH, lambda _, evaluation: _length(evaluation.train)),
+    EvaluationCheck(("train.optim",), lambda _, evaluation: _optim(evaluation.train.optim)),
+    EvaluationCheck(("augment.scale",), lambda _, evaluation: _scale(evaluation.augment.scale)),
+    EvaluationCheck(("model.size", "head"), _head),
+    EvaluationCheck(("protocol", "head"), _probe_head),
+    EvaluationCheck(("protocol", "train.optim"), _probe_optim),
+    EvaluationCheck(("start_from",), _starts),
+)

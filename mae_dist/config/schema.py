@@ -1,0 +1,289 @@
+"""What a run is: every knob, its type, its default and its meaning.
+
+One `RunConfig` describes a pretraining and the evaluations that follow it. All classes are frozen; a number
+that follows from others is a property with its formula. `load.py` reads recipes into these classes and
+`lint.py` checks what concerns several fields at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, PlainSerializer
+
+from mae_dist.config.duration import Duration, parse_duration
+from mae_dist.config.geometry import Architecture, Grid, SizeName, architecture
+
+Length = Annotated[Duration, BeforeValidator(parse_duration), PlainSerializer(str)]
+Positive = Annotated[int, Field(gt=0)]
+Count = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InputConfig:
+    """The pixels that one sample becomes: (frames, height, width, 3). An image is a clip of one frame."""
+
+    frames: Positive = 1
+    frame_stride: Positive = 1
+    """Distance between two frames of the clip, in frames of the video."""
+    height: Positive = 224
+    width: Positive = 224
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    """Per-channel mean of pixels in [0, 1], subtracted on the device. Default: ImageNet."""
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelConfig:
+    """The masked autoencoder, by name; see `mae-dist sizes`."""
+
+    size: SizeName
+    decoder_depth: Positive | None = None
+    """Blocks in the decoder; null means as the named size has it."""
+    decoder_width: Positive | None = None
+
+    @property
+    def architecture(self) -> Architecture:
+        """The named size with the decoder asked for."""
+        return architecture(self.size, decoder_depth=self.decoder_depth, decoder_width=self.decoder_width)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MaskConfig:
+    """Which tokens are hidden from the encoder."""
+
+    kind: Literal["random", "tube"] = "random"
+    """random: any token (MAE), keeps int(N * (1 - ratio)). tube: the same places in every frame (VideoMAE),
+    keeps S - int(ratio * S) of the S places."""
+    ratio: float = 0.75
+    """Fraction of tokens hidden, strictly between 0 and 1."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.ratio < 1:
+            raise ValueError(f"ratio must lie strictly between 0 and 1, got {self.ratio}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TargetConfig:
+    """What the decoder predicts for a hidden token."""
+
+    kind: Literal["pixel", "norm_pixel_mae", "norm_pixel_videomae"] = "norm_pixel_mae"
+    """pixel: the (mean, std)-normalised pixels. norm_pixel_mae: those, normalised per patch over all its
+    values, (x - mean) / sqrt(var + 1e-6). norm_pixel_videomae: pixels in [0, 1], normalised per patch and
+    channel, (x - mean) / (sqrt(var) + 1e-6). Variances are unbiased."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FaultBudget:
+    """How many samples may turn out unreadable before a run stops."""
+
+    share: Share = 0.01
+    """Of the samples seen so far ..."""
+    at_least: Count = 10
+    """... but this many are always allowed."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DataConfig:
+    """Where samples come from.
+
+    A catalog is a Parquet file made by `mae-dist catalog build`; a folder of images or videos, of Parquet or
+    tar shards, or a CSV list may be named instead and is then catalogued as the run's first step.
+    """
+
+    catalog: str
+    """Training samples: a path or an s3:// URI."""
+    test_catalog: str | None = None
+    """Samples for evaluations and the reconstruction gallery; null means none."""
+    cpus_per_task: float = 1.0
+    """Logical CPUs that Ray reserves for one decode task."""
+    decode_resource: str | None = None
+    """Custom Ray resource of the nodes that may decode, of which a task takes cpus_per_task; null means every
+    node with a free CPU. The files in cluster/ and docker/ call it "decode"."""
+    prefetch_batches: Positive = 2
+    """Micro-batches held ready per worker."""
+    fault_budget: FaultBudget = field(default_factory=FaultBudget)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AugmentConfig:
+    """How a decoded image or clip becomes training pixels; every draw is keyed by (seed, epoch, sample)."""
+
+    crop: Literal["random_resized", "multi_scale", "center"] = "random_resized"
+    """random_resized: area in `scale`, aspect in 3/4..4/3 (MAE). multi_scale: VideoMAE's corner-and-centre
+    crops at 1, .875, .75, .66 of the short side. center: the largest centred crop of the target's shape."""
+    scale: tuple[float, float] = (0.2, 1.0)
+    """Area of a random_resized crop as a fraction of the source."""
+    interpolation: Literal["bilinear", "bicubic"] = "bicubic"
+    """Resampling filter, antialiased, as Pillow defines it (bicubic: a = -0.5). A JPEG whose crop is at least
+    twice the input in both directions is scaled by 1/2, 1/4 or 1/8 while it is decoded, and then by the
+    filter; `data/jpeg.py` says how many levels that changes."""
+    flip: bool = True
+    """Mirror half of the samples. Off where left and right are labels (Something-Something)."""
+    rand_augment: str | None = None
+    """timm's RandAugment string, for example rand-m9-mstd0.5-inc1; null: none. One draw for all frames."""
+    erasing: Share = 0.0
+    """Probability of random erasing (fine-tuning)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OptimConfig:
+    """The optimiser and its schedule: linear warm-up from 0, then half a cosine down to min_lr, per step."""
+
+    kind: Literal["adamw", "lars"] = "adamw"
+    base_lr: float
+    """Learning rate for a global batch of 256; the peak used is base_lr * global_batch / 256."""
+    min_lr: float = 0.0
+    """Floor of the cosine, as given (never scaled)."""
+    betas: tuple[float, float] = (0.9, 0.95)
+    momentum: float = 0.9
+    """LARS only."""
+    weight_decay: float = 0.05
+    """Not applied to biases and other one-dimensional parameters."""
+    layer_decay: float | None = None
+    """Learning rate factor per layer from the head down (fine-tuning); null means none."""
+    clip_grad_norm: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainConfig:
+    """One optimisation: how long, in which batches, with which optimiser."""
+
+    length: Length
+    warmup: Length = Duration(0, "steps")
+    global_batch: Positive
+    """Crops per optimiser update over all workers: workers * micro_batch * accumulation."""
+    micro_batch: Positive
+    """Crops per worker and forward pass. The stream's blocks are exactly this long."""
+    repeats: Positive = 1
+    """Crops of one decoded sample, each with draws and a mask of its own (repeated sampling). They stand side
+    by side in a micro-batch and count like samples in batches, in the learning rate and in epochs, so that
+    every sample is decoded once in `repeats` epochs."""
+    optim: OptimConfig
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """auto: bf16 where the device is a GPU that has it, else fp32."""
+
+    @property
+    def peak_lr(self) -> float:
+        """base_lr * global_batch / 256 (linear scaling rule, arXiv 1706.02677).
+
+        Repeated crops count in global_batch. Code that counts decoded samples instead (MAE-ST, VideoMAE v2)
+        names a batch, a learning rate for it and epochs: take its batch and its epochs times `repeats`, and
+        its base_lr divided by `repeats`.
+        """
+        return self.optim.base_lr * self.global_batch / 256
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ResourcesConfig:
+    """What a training step asks of the cluster, and which engine drives the optimiser."""
+
+    workers: Positive = 1
+    device: Literal["auto", "cpu", "gpu"] = "auto"
+    """auto: GPUs if the cluster has any, else CPUs."""
+    cpus_per_worker: float = 1.0
+    engine: Literal["deepspeed", "torch"] = "deepspeed"
+    """torch is the plain reference: the same losses without ZeRO."""
+    zero_stage: Literal[0, 1] = 1
+    max_failures: Count = 3
+    """Worker-group restarts before the step counts as failed."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CheckpointConfig:
+    """When training state is saved and how much of it is kept."""
+
+    every: Length = Duration(1, "epochs")
+    keep: Positive = 2
+    """Complete checkpoints kept; older ones are deleted."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LogConfig:
+    """What a run writes while it trains."""
+
+    every: Positive = 20
+    """Steps between two lines of metrics."""
+    data_wait_warning: Share = 0.05
+    """Say what holds the data back when the device waits for it more than this share of the time."""
+    ledger: bool = False
+    """Write the sample ids and pixel digests of every micro-batch to ledger/ in the run directory."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HeadConfig:
+    """The classifier on top of the encoder and its regularisation."""
+
+    pool: Literal["mean", "class_token"] = "mean"
+    drop_path: Share = 0.0
+    dropout: Share = 0.0
+    label_smoothing: Share = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    init_scale: float = 1.0
+    """Factor on the freshly drawn head weights (VideoMAE uses 0.001)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PublishedResult:
+    """A number from a paper, for the report to stand beside ours."""
+
+    value: float
+    """Top-1 accuracy in percent."""
+    source: str
+    """Where it was published, with the settings that differ."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvaluationConfig:
+    """One protocol that says what the encoder is worth. It runs once per entry of `start_from`."""
+
+    protocol: Literal["linear_probe", "finetune"]
+    start_from: tuple[Literal["pretrained", "random"], ...] = ("pretrained", "random")
+    """random is the baseline: the same evaluation without pretraining."""
+    labels_per_class: Positive | None = None
+    """Train on so many labelled samples per class, the first in the catalog's order; null means all."""
+    train: TrainConfig
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    head: HeadConfig = field(default_factory=HeadConfig)
+    eval_batch: Positive = 64
+    workers: Positive | None = None
+    """Null means resources.workers. Fewer leave room for more evaluations side by side."""
+    published: PublishedResult | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunConfig:
+    """A pretraining and what follows it."""
+
+    name: str
+    seed: Count = 0
+    storage: str = "runs"
+    """Folder or s3:// prefix that holds run directories."""
+    input: InputConfig
+    model: ModelConfig
+    mask: MaskConfig
+    target: TargetConfig = field(default_factory=TargetConfig)
+    data: DataConfig
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    train: TrainConfig
+    resources: ResourcesConfig = field(default_factory=ResourcesConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    log: LogConfig = field(default_factory=LogConfig)
+    gallery_samples: Count = 6
+    """Held-out samples whose reconstructions the report shows."""
+    evaluations: dict[str, EvaluationConfig] = field(default_factory=dict)
+
+    def workers_for(self, evaluation: EvaluationConfig | None) -> int:
+        """Ranks that train together in this evaluation; None: in the pretraining."""
+        few = None if evaluation is None else evaluation.workers
+        return few or self.resources.workers
+
+    @property
+    def grid(self) -> Grid:
+        """Token grid of the input; raises ValueError where the patch does not divide it."""
+        return self.model.architecture.grid(
+            frames=self.input.frames, height=self.input.height, width=self.input.width
+        )

@@ -1,0 +1,212 @@
+"""Contradictions between fields are found, and what is right is left alone."""
+
+from __future__ import annotations
+
+import pytest
+
+from mae_dist.config.lint import CHECKS, EVALUATION_CHECKS, SHARED, lint, worker_counts
+from mae_dist.config.load import load
+from mae_dist.config.problems import ConfigError
+from mae_dist.config.sections import dotted_fields
+from mae_dist.config.tree import recipe_names
+
+CATALOG = "data.catalog=images"
+RUNS = [name for name in recipe_names() if name.startswith("pretrain/")]
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_packaged_runs_are_clean(name):
+    assert lint(load(name, [CATALOG])) == []
+
+
+@pytest.mark.parametrize(
+    ("recipe", "settings", "problem"),
+    [
+        (
+            "in1k",
+            "input.height=230",
+            "input.height: must be a multiple of 16, the patch of mae_base, got 230; 224 or 240",
+        ),
+        (
+            "in1k",
+            "input.width=8",
+            "input.width: must be a multiple of 16, the patch of mae_base, got 8; 16 would do",
+        ),
+        (
+            "k400",
+            "input.frames=15",
+            "input.frames: must be a multiple of 2, the tubelet of videomae_base, got 15; 14 or 16",
+        ),
+        (
+            "in1k",
+            "train.global_batch=4000",
+            "train.global_batch: must be a multiple of micro_batch * workers = 128 * 8 = 1024, got 4000; "
+            "micro_batch 25, 50, 100, 125, 250, 500, or global_batch 3072 or 4096 would do",
+        ),
+        (
+            "in1k",
+            "train.global_batch=640",
+            "resources.workers 1, 5, or micro_batch 8, 10, 16, 20, 40, 80, or global_batch 1024 would do",
+        ),
+        (
+            "in1k",
+            "evaluations.finetune.train.micro_batch=3",
+            "evaluations.finetune.train.global_batch: must be a multiple of micro_batch * workers = 3 * 8 = "
+            "24, got 1024; micro_batch 1, 2, 4, 8, 16, 32, or global_batch 1008 or 1032 would do",
+        ),
+        (
+            "in1k",
+            "train.repeats=3",
+            "train.micro_batch: must be a multiple of repeats = 3, whose crops stay together, "
+            "got 128; 126 or 129 would do",
+        ),
+        (
+            "in1k",
+            "evaluations.finetune.train.repeats=7",
+            "evaluations.finetune.train.micro_batch: must be a multiple of repeats = 7",
+        ),
+        (
+            "in1k",
+            "train.warmup=1601 epochs",
+            "train.warmup: must not be longer than the training, '1600 epochs'",
+        ),
+        (
+            "in1k",
+            "evaluations.finetune.train.warmup=200 epochs",
+            "evaluations.finetune.train.warmup: must not be",
+        ),
+        ("in1k", "train.length=0 steps", "train.length: must be greater than 0, got '0 steps'"),
+        (
+            "k400",
+            "evaluations.finetune.head.pool=class_token",
+            "head.pool: class_token, but videomae_base has none; mean",
+        ),
+        (
+            "in1k",
+            "mask.ratio=0.999",
+            "mask.ratio: keeps none of the 196 tokens, got 0.999; at most 0.9949 would do",
+        ),
+        (
+            "in1k",
+            "mask={kind: tube, ratio: 0.001}",
+            "mask.ratio: hides none of the 196 places of a frame, got 0.001",
+        ),
+        ("in1k", "model.decoder_width=500", "model.decoder_width: must be a multiple of 16 (16 heads and"),
+        (
+            "k400",
+            "model.decoder_width=99",
+            "must be a multiple of 6 (6 heads and the position table), got 99; 96 or 102",
+        ),
+        (
+            "in1k",
+            "evaluations.linear_probe.head.mixup=0.8",
+            "head.mixup: is not used by linear_probe, whose encoder is",
+        ),
+        (
+            "in1k",
+            "evaluations.linear_probe.head.cutmix=1",
+            "head.cutmix: is not used by linear_probe, whose encoder is",
+        ),
+        ("in1k", "evaluations.linear_probe.head.drop_path=.1", "head.drop_path: is not used by linear_probe"),
+        ("in1k", "evaluations.finetune.head.mixup=-1", "head.mixup: must be at least 0, got -1.0"),
+        ("in1k", "evaluations.linear_probe.train.optim.layer_decay=.7", "layer_decay: is not used by lars"),
+        (
+            "in1k",
+            "evaluations.linear_probe.train.optim={kind: adamw, layer_decay: 0.7}",
+            "layer_decay: is not used by linear_probe, which trains the head alone, got 0.7; null",
+        ),
+        ("in1k", "evaluations.finetune.start_from=[]", "start_from: must name pretrained or random or both"),
+        (
+            "in1k",
+            "evaluations.finetune.start_from=[random, random]",
+            "start_from: must name pretrained or random",
+        ),
+        (
+            "in1k",
+            "name=a/b",
+            "name: becomes a folder: letters, digits, '-' and '_' only, not starting with '-'",
+        ),
+        ("in1k", "evaluations={'a b': {extends: finetune/in1k}}", "evaluations.a b: becomes a folder"),
+        (
+            "in1k",
+            "evaluations.reconstruction.extends=finetune/in1k",
+            "evaluations.reconstruction: is the name of the",
+        ),
+        ("in1k", "input.std=[1, 0, 1]", "input.std: must be greater than 0, got [1.0, 0.0, 1.0]"),
+        ("in1k", "train.optim.base_lr=0", "train.optim.base_lr: must be greater than 0, got 0.0"),
+        ("in1k", "train.optim.weight_decay=-1", "train.optim.weight_decay: must be at least 0, got -1.0"),
+        (
+            "in1k",
+            "train.optim.betas=[0.9, 1.0]",
+            "train.optim: betas and momentum must lie in [0, 1), got [0.9, 1.0]",
+        ),
+        (
+            "in1k",
+            "train.optim.clip_grad_norm=0",
+            "clip_grad_norm: must be greater than 0, or null for none, got 0.0",
+        ),
+        (
+            "in1k",
+            "evaluations.finetune.train.optim.layer_decay=2",
+            "layer_decay: must lie in (0, 1], or be null",
+        ),
+        (
+            "in1k",
+            "augment.scale=[0.5, 0.2]",
+            "augment.scale: must be two areas with 0 < smaller <= larger <= 1",
+        ),
+        ("in1k", "data.cpus_per_task=0", "data.cpus_per_task: must be greater than 0, got 0.0"),
+        ("in1k", "checkpoint.every=0 steps", "checkpoint.every: must be greater than 0, got '0 steps'"),
+    ],
+)
+def test_a_contradiction_is_explained(recipe, settings, problem):
+    with pytest.raises(ConfigError) as caught:
+        load(f"pretrain/{recipe}", [CATALOG, settings])
+    message = str(caught.value)
+    assert problem in message
+    assert len(caught.value.problems) == 1
+    assert "(from " in message
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["input.frames=1", "model.size=mae_base", "mask.kind=tube"],  # a tube through one frame
+        ["model.size=videomae_base", "input.frames=16", "evaluations.linear_probe=null"],
+        ["target.kind=norm_pixel_videomae"],  # any target with any family
+        ["train.warmup=9999999 steps"],  # not comparable with epochs before the catalog is known
+        ["train.warmup=1600 epochs"],
+        ["model.decoder_width=256", "model.decoder_depth=1"],
+        ["evaluations={}"],
+    ],
+)
+def test_what_may_be_meant_is_left_alone(settings):
+    load("pretrain/in1k", [CATALOG, *settings])
+
+
+def test_the_worker_counts_offered_all_work():
+    train = load("pretrain/k400", [CATALOG]).train
+    counts = worker_counts(train)
+    assert counts == [1, 2, 4, 8, 16, 32]
+    for workers in counts:
+        load(
+            "pretrain/k400",
+            [CATALOG, f"resources.workers={workers}", "evaluations={finetune: null, linear_probe: null}"],
+        )
+
+
+def test_checks_read_fields_that_exist():
+    """A check whose field was renamed would silently run on values already known to be wrong."""
+    known = {path for path, _, _ in dotted_fields()}
+    sections = {path.rpartition(".")[0] for path in known} | {path.partition(".")[0] for path in known}
+    for check in CHECKS:
+        assert set(check.reads) <= known | sections
+    for check in EVALUATION_CHECKS:
+        for path in check.reads:
+            assert (path if path in SHARED else f"evaluations.NAME.{path}") in known | sections
+
+
+def test_a_check_is_left_out_where_a_field_it_reads_is_wrong_already():
+    with pytest.raises(ConfigError) as caught:
+        load("pretrain/in1k", [CATALOG, "resources.workers=none", "input.height=230", "model.size=big"])
+    assert [problem.path for problem in caught.value.problems] == ["model.size", "resources.workers"]
