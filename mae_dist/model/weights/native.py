@@ -1,0 +1,142 @@
+"""Our own export: one safetensors file that says what it needs to be used.
+
+Tensors carry the names of `MaskedAutoencoder.state_dict()`. The model card travels as JSON in the file's
+metadata, so weights never lie around without their normalisation. Nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+from mae_dist.config.geometry import Architecture, Grid, Stack
+from mae_dist.model.encoder import Encoder
+from mae_dist.model.mae import MaskedAutoencoder
+
+FORMAT = "mae_dist.masked_autoencoder.1"
+_ENCODER = "encoder."
+
+
+class WeightsError(ValueError):
+    """A file of weights that does not hold what was asked for."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelCard:
+    """What a user of the weights must know; `provenance` is free text by key (data, recipe, revision)."""
+
+    architecture: Architecture
+    frames: int
+    height: int
+    width: int
+    mean: tuple[float, float, float]
+    """Of pixels in [0, 1], per channel; inputs are (pixels - mean) / std."""
+    std: tuple[float, float, float]
+    target: str
+    """What the decoder predicts, a key of `TARGETS`."""
+    provenance: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def grid(self) -> Grid:
+        """Token grid of the input it was trained with."""
+        return self.architecture.grid(frames=self.frames, height=self.height, width=self.width)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data for JSON or YAML."""
+        return asdict(self)
+
+
+def card_from_dict(given: Mapping[str, Any]) -> ModelCard:
+    """The card that `to_dict` gave. Raises WeightsError naming a missing or unknown field."""
+    try:
+        architecture = dict(given["architecture"])
+        for stack in ("encoder", "decoder"):
+            architecture[stack] = Stack(**architecture[stack])
+        rest = {name: value for name, value in given.items() if name not in ("architecture", "mean", "std")}
+        return ModelCard(
+            architecture=Architecture(**architecture),
+            mean=tuple(given["mean"]),
+            std=tuple(given["std"]),
+            **rest,
+        )
+    except (KeyError, TypeError) as error:
+        raise WeightsError(f"the model card cannot be read: {error}") from error
+
+
+def to_bytes(weights: Mapping[str, Tensor], card: ModelCard) -> bytes:
+    """A safetensors file of `MaskedAutoencoder.state_dict()` with its card, to be written wherever."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+    return save(tensors, metadata={"format": FORMAT, "card": json.dumps(card.to_dict())})
+
+
+def from_bytes(data: bytes) -> tuple[dict[str, Tensor], ModelCard]:
+    """The weights and the card of a file made by `to_bytes`. Raises WeightsError if it is none."""
+    try:
+        tensors = load(data)
+    except SafetensorError as error:
+        raise WeightsError(f"not a safetensors file ({len(data)} bytes): {error}") from error
+    # The library reads metadata from paths only. A file starts with the header's length, 8 bytes, then JSON.
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    metadata = header.get("__metadata__", {})
+    if metadata.get("format") != FORMAT:
+        raise WeightsError(
+            f"a safetensors file, but not an export of mae_dist: its metadata says format "
+            f"{metadata.get('format')!r}, expected {FORMAT!r}"
+        )
+    return tensors, card_from_dict(json.loads(metadata["card"]))
+
+
+def load_masked_autoencoder(data: bytes) -> tuple[MaskedAutoencoder, ModelCard]:
+    """Encoder and decoder of an export, for the card's grid. Raises WeightsError."""
+    weights, card = from_bytes(data)
+    model = MaskedAutoencoder(card.architecture, card.grid)
+    _fill(model, weights)
+    return model, card
+
+
+def load_encoder(data: bytes, grid: Grid | None = None) -> tuple[Encoder, ModelCard]:
+    """The encoder of an export, for `grid` (None: the card's own). Raises WeightsError."""
+    weights, card = from_bytes(data)
+    encoder = Encoder(card.architecture, grid or card.grid)
+    _fill(
+        encoder, {name.removeprefix(_ENCODER): w for name, w in weights.items() if name.startswith(_ENCODER)}
+    )
+    return encoder, card
+
+
+def _fill(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise WeightsError(
+            f"the weights do not fit the architecture of their model card: {reason}"
+        ) from error
+
+
+def card_markdown(card: ModelCard) -> str:
+    """The card for people, as Markdown."""
+    architecture = card.architecture
+    rows = {
+        "Input": f"{card.frames} x {card.height} x {card.width} pixels (frames, height, width)",
+        "Normalisation": f"(pixels in [0, 1] - {card.mean}) / {card.std}, RGB",
+        "Patch": f"{architecture.tubelet} x {architecture.patch} x {architecture.patch}",
+        "Encoder": _stack_line(architecture.encoder),
+        "Decoder": _stack_line(architecture.decoder),
+        "Positions": architecture.positions,
+        "Class token": "yes" if architecture.class_token else "no",
+        "Target": card.target,
+        **card.provenance,
+    }
+    lines = [f"| {name} | {value} |" for name, value in rows.items()]
+    return "\n".join(["# Model card", "", "| | |", "|---|---|", *lines, ""])
+
+
+def _stack_line(stack: Stack) -> str:
+    return f"width {stack.width}, depth {stack.depth}, heads {stack.heads}, mlp ratio {stack.mlp_ratio:g}"

@@ -1,0 +1,87 @@
+"""Attention kernels, key bias and drop path."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from mae_dist.config.geometry import Stack
+from mae_dist.model.transformer import Attention, Block, attend
+from tests.model.small import randomised, seeded
+
+STACK = Stack(width=24, depth=1, heads=3)
+
+
+def random_tokens(*shape: int) -> torch.Tensor:
+    return torch.randn(*shape, generator=seeded(0))
+
+
+def test_attention_is_the_softmax_average_of_values_in_every_head():
+    attention = randomised(Attention(STACK, key_bias=True), seed=1)
+    tokens = random_tokens(2, 5, 24)
+    query, key, value = F.linear(tokens, attention.qkv.weight, attention.qkv.bias).chunk(3, dim=-1)
+    heads = []
+    for head in range(3):
+        part = slice(8 * head, 8 * head + 8)
+        scores = torch.einsum("bqd,bkd->bqk", query[..., part], key[..., part]) / 8**0.5
+        heads.append(scores.softmax(-1) @ value[..., part])
+    expected = F.linear(torch.cat(heads, -1), attention.output.weight, attention.output.bias)
+    torch.testing.assert_close(attention(tokens), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_softmax_does_not_see_a_key_bias():
+    with_bias = randomised(Attention(STACK, key_bias=True), seed=1)
+    without = Attention(STACK, key_bias=False)
+    query_bias, _, value_bias = with_bias.qkv.bias.chunk(3)
+    without.load_state_dict(
+        {
+            "qkv.weight": with_bias.qkv.weight,
+            "query_bias": query_bias,
+            "value_bias": value_bias,
+            "output.weight": with_bias.output.weight,
+            "output.bias": with_bias.output.bias,
+        }
+    )
+    tokens = random_tokens(2, 5, 24)
+    torch.testing.assert_close(without(tokens), with_bias(tokens), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("num_tokens", [1, 7, 64])
+def test_bfloat16_on_a_cpu_agrees_with_float32_to_its_precision(num_tokens):
+    qkv = random_tokens(3, 2, 3, num_tokens, 8).bfloat16()
+    expected = attend(*qkv.float())
+    torch.testing.assert_close(attend(*qkv).float(), expected, rtol=0, atol=0.03)
+
+
+def test_bfloat16_on_a_cpu_does_not_use_the_fused_kernel(monkeypatch):
+    def refuse(*_):
+        raise AssertionError("fused kernel")
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", refuse)
+    attend(*random_tokens(3, 1, 1, 4, 8).bfloat16())
+    with pytest.raises(AssertionError, match="fused kernel"):
+        attend(*random_tokens(3, 1, 1, 4, 8))
+
+
+def test_drop_path_is_off_in_evaluation():
+    block = randomised(Block(STACK, key_bias=True), seed=1).eval()
+    tokens = random_tokens(4, 5, 24)
+    expected = block(tokens)
+    block.drop_path = 0.9
+    assert torch.equal(block(tokens), expected)
+
+
+def test_drop_path_leaves_a_sample_whole_or_skips_it_and_keeps_the_expectation():
+    torch.manual_seed(0)
+    block = randomised(Block(STACK, key_bias=True), seed=1).train()
+    block.drop_path = 0.25
+    # Without the MLP, a sample is either the stream alone or the stream plus attention / 0.75.
+    torch.nn.init.zeros_(block.mlp.contract.weight)
+    torch.nn.init.zeros_(block.mlp.contract.bias)
+    tokens = random_tokens(1, 5, 24).expand(400, -1, -1)
+    change = block(tokens) - tokens
+    full = block.attention(block.attention_norm(tokens[:1])) / 0.75
+    skipped = (change == 0).all(-1).all(-1)
+    torch.testing.assert_close(change[~skipped], full.expand_as(change[~skipped]), rtol=1e-4, atol=1e-5)
+    assert 60 < skipped.sum() < 140  # 100 expected, standard deviation 8.7
