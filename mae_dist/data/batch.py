@@ -1,0 +1,172 @@
+"""One block of the stream: everything between sample numbers and the arrays that a worker receives.
+
+    block -> positions -> (epoch, sample) -> bytes -> pixels of the views, kept tokens, labels
+
+A pure function of (catalog, block, spec), so a block can be built anywhere, again, and by anyone. Letters: m
+positions of the block, K views of one sample (spec.repeats), m / K samples that are read and decoded.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from mae_dist.config.geometry import Grid
+from mae_dist.config.schema import AugmentConfig, InputConfig, MaskConfig
+from mae_dist.data import decoder
+from mae_dist.data.catalog import Catalog, Row
+from mae_dist.data.faults import Fault, FaultBudgetError, replacement
+from mae_dist.data.fetch import fetch
+from mae_dist.data.limits import DecodeError, DecodeLimits
+from mae_dist.data.masking import keep_ids
+from mae_dist.data.order import SampleOrder, block_positions
+from mae_dist.data.stats import BlockMeter
+from mae_dist.data.views import Request, ViewSpec
+
+Key = tuple[int, tuple[int, ...]]
+"""A sample and the epochs of its views; with the seed they key every draw."""
+
+REPLACEMENTS = 8
+"""How many samples in a row are tried instead of an unreadable one before the block fails."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StreamSpec:
+    """What, beside the catalog, a stream of blocks depends on."""
+
+    seed: int
+    micro_batch: int
+    """Crops per block."""
+    input: InputConfig
+    augment: AugmentConfig
+    mask: MaskConfig | None
+    """None: no tokens are hidden and blocks have no "keep"."""
+    grid: Grid
+    train: bool
+    """True: endless, in random order, augmented. False: one pass in the order of the catalog, centred."""
+    repeats: int = 1
+    """Crops that each decoded sample gives, one after the other; 1 unless `train`."""
+    limits: DecodeLimits = field(default_factory=DecodeLimits)
+
+    def __post_init__(self) -> None:
+        assert self.train or self.repeats == 1, "an evaluation looks at every sample once"
+        if self.micro_batch % self.repeats:
+            raise ValueError(
+                f"micro_batch must be a multiple of repeats = {self.repeats}, got {self.micro_batch}"
+            )
+
+    @property
+    def views(self) -> ViewSpec:
+        """What of it decoding depends on."""
+        return ViewSpec(
+            seed=self.seed, input=self.input, augment=self.augment, train=self.train, limits=self.limits
+        )
+
+
+def num_blocks(catalog: Catalog, spec: StreamSpec) -> int:
+    """Blocks of one pass over the catalog, the last one padded: ceil(num_samples / micro_batch)."""
+    return -(-catalog.num_samples // spec.micro_batch)
+
+
+def build_block(block: int, catalog: Catalog, spec: StreamSpec) -> dict[str, Any]:
+    """The arrays of one block of m = micro_batch crops (T, H, W from spec.input, N kept tokens).
+
+    clips uint8 (m, T, H, W, 3); label int64 (m,), -1 unknown; sample, epoch int64 (m,); keep int64 (m, N),
+    only with a mask; counted bool (m,); faults: list of Fault; stats: BlockStats, the one entry that is
+    another one each time.
+
+    A sample that cannot be decoded is replaced by another one (`faults.replacement`): pixels and label are
+    the other's; `sample`, crop and mask stay its own. It is one fault, however many crops it would have
+    given. In an evaluation `counted` is False for such a row, and for rows beyond the end of the pass, which
+    repeat sample 0; in training it is always True.
+
+    Raises StorageError if a place cannot be reached (a file that is missing there is a fault, not an error),
+    FaultBudgetError if a sample and REPLACEMENTS others in its stead are all unreadable, DecoderError if no
+    sample can be decoded here.
+    """
+    meter = BlockMeter()
+    positions = block_positions(block, spec.micro_batch)
+    if spec.train:
+        order = SampleOrder(catalog.num_samples, catalog.chunk, spec.seed, spec.repeats)
+        epochs, samples = order.at(positions)
+        counted = np.ones(len(positions), dtype=bool)
+    else:
+        counted = positions < catalog.num_samples
+        epochs, samples = np.zeros_like(positions), np.where(counted, positions, 0)
+
+    size = spec.input
+    epochs_MK, samples_M = epochs.reshape(-1, spec.repeats), samples[:: spec.repeats]
+    rows = catalog.rows(samples_M)
+    clips = np.empty((*epochs_MK.shape, size.frames, size.height, size.width, 3), dtype=np.uint8)
+    labels_M = np.array([row.label for row in rows], dtype=np.int64)
+    keys_M = [(int(sample), tuple(its.tolist())) for sample, its in zip(samples_M, epochs_MK, strict=True)]
+    faults: list[Fault] = []
+    for index, error in enumerate(_decode(rows, keys_M, spec, clips, meter)):
+        if error is None:
+            continue
+        log.warning("%s: cannot be read and is replaced: %s", rows[index].uri, error)
+        labels_M[index], fault = _replace(
+            catalog, rows[index], str(error), keys_M[index], spec, clips[index : index + 1], meter
+        )
+        if counted[index * spec.repeats]:  # a row beyond the end repeats sample 0, which has been met
+            faults.append(fault)
+        counted[index * spec.repeats] &= spec.train
+
+    result: dict[str, Any] = {
+        "clips": clips.reshape(-1, *clips.shape[2:]),
+        "label": labels_M.repeat(spec.repeats),
+        "sample": samples,
+        "epoch": epochs,
+    }
+    if spec.mask is not None:
+        result["keep"] = np.stack(
+            [_keep(spec, spec.mask, int(e), int(s)) for e, s in zip(epochs, samples, strict=True)]
+        )
+    return result | {"counted": counted, "faults": faults, "stats": meter.stats()}
+
+
+def _decode(
+    rows: list[Row], keys_M: list[Key], spec: StreamSpec, clips_MKTHWC: np.ndarray, meter: BlockMeter
+) -> list[DecodeError | None]:
+    """Read and decode these rows into `clips_MKTHWC`; None or what is wrong with each."""
+    requests = (
+        data if isinstance(data, DecodeError) else Request(data, row.media, sample, epochs)
+        for data, row, (sample, epochs) in zip(
+            meter.reading(fetch(rows, spec.limits)), rows, keys_M, strict=True
+        )
+    )
+    return decoder.process_decoder().decode(requests, spec.views, clips_MKTHWC)
+
+
+def _keep(spec: StreamSpec, mask: MaskConfig, epoch: int, sample: int) -> np.ndarray:
+    return keep_ids(mask.kind, spec.grid, mask.ratio, seed=spec.seed, epoch=epoch, sample=sample)
+
+
+def _replace(
+    catalog: Catalog,
+    row: Row,
+    reason: str,
+    key: Key,
+    spec: StreamSpec,
+    clips_1KTHWC: np.ndarray,
+    meter: BlockMeter,
+) -> tuple[int, Fault]:
+    """Take pixels and label of the first readable replacement; the label and the record of it."""
+    unreadable = [f"{row.uri}: {reason}"]
+    sample, epochs = key
+    for attempt in range(REPLACEMENTS):
+        other = replacement(spec.seed, epochs[0], sample, attempt, catalog.num_samples)
+        [other_row] = catalog.rows(np.array([other]))
+        [error] = _decode([other_row], [key], spec, clips_1KTHWC, meter)
+        if error is None:
+            return other_row.label, Fault(sample, row.uri, reason, other)
+        unreadable.append(f"{other_row.uri}: {error}")
+    raise FaultBudgetError(
+        f"sample {sample} and {REPLACEMENTS} others drawn in its stead could not be read:\n"
+        + "\n".join(f"  {line}" for line in unreadable)
+    )

@@ -1,0 +1,122 @@
+"""The lazy Ray Data graph that builds micro-batches; the one file here that knows Ray.
+
+    segment numbers -> block numbers -> build_block -> blocks in order -> block j to rank j mod world
+
+One block is one row and one rank's micro-batch, built by one task on any node with a free CPU. Segment
+numbers come from one generator task and block numbers from one per segment, so a plan of a billion blocks
+starts as fast as a small one and never holds more than the blocks that are about to be used.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import ray
+import ray.data
+from ray.data import DataContext, DataIterator, Dataset, ExecutionOptions, TaskPoolStrategy
+from ray.train import DataConfig
+
+from mae_dist.data.batch import StreamSpec, build_block
+from mae_dist.data.catalog import Catalog
+
+BLOCKS_PER_SEGMENT = 10_000
+
+
+def plan_blocks(
+    spec: StreamSpec,
+    catalog: Catalog,
+    *,
+    first_block: int,
+    num_blocks: int,
+    cpus_per_task: float,
+    resource: str | None = None,
+) -> Dataset:
+    """Blocks first_block .. first_block + num_blocks - 1 of the stream, lazily, one row each.
+
+    A row holds the arrays of `build_block`, and `faults` and `stats` as JSON texts; `stats` also names the
+    node. Each task reserves `cpus_per_task` CPUs and, where `resource` is given, as much of that custom one.
+    Order is kept only under the execution options that `OrderedSplit` (or `ordered`) sets.
+    """
+    table = ray.put(catalog)
+
+    def segments(_: Any) -> Iterator[dict[str, np.ndarray]]:
+        for start in range(0, num_blocks, BLOCKS_PER_SEGMENT):
+            yield {"start": np.array([start])}
+
+    def expand(segments: Any) -> Iterator[dict[str, np.ndarray]]:
+        (start,) = segments["start"].tolist()
+        for block in range(start, min(start + BLOCKS_PER_SEGMENT, num_blocks)):
+            yield {"block": np.array([first_block + block])}
+
+    def build(blocks: Any) -> dict[str, Any]:
+        (block,) = blocks["block"].tolist()
+        columns = build_block(block, ray.get(table), spec)
+        faults = [asdict(fault) for fault in columns.pop("faults")]
+        stats = asdict(columns.pop("stats")) | {"node": ray.get_runtime_context().get_node_id()}
+        row: dict[str, Any] = {name: array[None] for name, array in columns.items()}
+        return row | {"block": np.array([block]), "faults": _text(faults), "stats": _text(stats)}
+
+    custom = {} if resource is None else {resource: cpus_per_task}
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    # A block must never be merged with its neighbour: any row is larger than one byte.
+    context.target_max_block_size = 1
+    # Both generators sleep most of the time: a CPU reserved for them would be lost to decoding (num_cpus=0).
+    return (
+        ray.data.from_items([{"plan": 0}])
+        .map_batches(segments, batch_size=1, num_cpus=0)
+        # One segment is expanded at a time; the next begins while the last one's blocks are being built. The
+        # size also keeps the two from becoming one task, which would start again at 0 if its node were lost.
+        .map_batches(expand, batch_size=1, num_cpus=0, compute=TaskPoolStrategy(size=1))
+        .map_batches(build, batch_size=1, num_cpus=cpus_per_task, resources=custom)
+    )
+
+
+def ordered(dataset: Dataset) -> Dataset:
+    """A copy of the dataset whose execution keeps the order of its blocks."""
+    copy = dataset.copy(dataset)
+    copy.context.execution_options = ExecutionOptions(preserve_order=True)
+    return copy
+
+
+class OrderedSplit(DataConfig):
+    """Gives block j to rank j mod world.
+
+    Ray Train's own split drops rows to make shards equal and reorders by locality; both would break the
+    promise that a global batch depends on (catalog, seed, step) alone.
+    """
+
+    def configure(
+        self,
+        datasets: dict[str, Dataset],
+        world_size: int,
+        worker_handles: Any,
+        worker_node_ids: Any,
+        **kwargs: Any,
+    ) -> list[dict[str, DataIterator]]:
+        """One iterator per worker and dataset."""
+        shards: list[dict[str, DataIterator]] = [{} for _ in range(world_size)]
+        for name, dataset in datasets.items():
+            for rank, split in enumerate(ordered(dataset).streaming_split(world_size, equal=False)):
+                shards[rank][name] = split
+        return shards
+
+
+def read_shard(shard: DataIterator, *, prefetch: int) -> Iterator[dict[str, Any]]:
+    """This rank's micro-batches in order: the arrays of `build_block`, `block` (int), `faults` (list of
+    dictionaries) and `stats` (dictionary)."""
+    rows: Iterable[Any] = shard.iter_batches(batch_size=1, batch_format="numpy", prefetch_batches=prefetch)
+    for row in rows:
+        columns = {name: array[0] for name, array in row.items()}
+        texts = {name: json.loads(columns[name]) for name in ("faults", "stats")}
+        yield columns | texts | {"block": int(columns["block"])}
+
+
+def _text(value: Any) -> np.ndarray:
+    """A column of one JSON text."""
+    return np.array([json.dumps(value)], dtype=object)

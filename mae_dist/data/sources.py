@@ -1,0 +1,77 @@
+"""What a recipe may name as its samples: a catalog, something to be listed, or a set that is drawn.
+
+runs/k400.parquet                 a catalog made before
+s3://bucket/videos, list.csv      listed by readers/
+drawn://moving_clips?samples=600&seed=1   drawn and encoded by the run itself
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from urllib.parse import parse_qsl, urlsplit
+
+from mae_dist import storage
+from mae_dist.data.catalog import Catalog
+from mae_dist.data.glyphs import write_glyphs
+from mae_dist.data.readers import Request, SourceError, build_catalog, is_catalog
+from mae_dist.data.synthetic import write_moving_clips
+
+DRAWN: dict[str, Callable[[str, int, int], str]] = {
+    "moving_clips": write_moving_clips,
+    "glyphs": write_glyphs,
+}
+"""Name -> writer of (folder_uri, num_samples, seed), which returns what is to be listed."""
+
+
+def is_drawn(source: str) -> bool:
+    """Whether the run makes these samples itself."""
+    return source.startswith("drawn://")
+
+
+def open_source(source: str, request: Request | None = None) -> Catalog:
+    """The catalog of a source that exists already; raises CatalogError, SourceError, ShardError or
+    StorageError."""
+    if is_drawn(source):
+        raise ValueError(f"{source} has to be drawn first")
+    if "*" not in source:  # a pattern, which only its reader can look for
+        storage.check_readable(source)
+    return Catalog.load(source) if is_catalog(source) else build_catalog(source, request=request)
+
+
+def identify(source: str) -> tuple[str, Catalog | None]:
+    """What stands for the samples in a run's digest, and their catalog where they exist already.
+
+    The first is the catalog's digest, or says how they are drawn. Raises as `open_source`, and SourceError
+    for a drawn set that does not exist.
+    """
+    if is_drawn(source):
+        name, samples, seed = _drawing(source)
+        return f"drawn {name} samples={samples} seed={seed}", None
+    catalog = open_source(source)
+    return catalog.digest, catalog
+
+
+def make_source(source: str, *, work_folder: str, request: Request | None = None) -> Catalog:
+    """The catalog of any source; a drawn set is written into `work_folder`/samples first."""
+    if not is_drawn(source):
+        return open_source(source, request)
+    name, samples, seed = _drawing(source)
+    folder = storage.join(work_folder, "samples")
+    return build_catalog(DRAWN[name](folder, samples, seed))
+
+
+def _drawing(source: str) -> tuple[str, int, int]:
+    parts = urlsplit(source)
+    options = dict(parse_qsl(parts.query))
+    try:
+        if parts.netloc not in DRAWN or options.keys() - {"samples", "seed"}:
+            raise KeyError(parts.netloc)
+        samples, seed = int(options["samples"]), int(options.get("seed", "0"))
+        if samples < 1 or seed < 0:
+            raise ValueError(source)
+        return parts.netloc, samples, seed
+    except (KeyError, ValueError):
+        known = ", ".join(sorted(DRAWN))
+        raise SourceError(
+            f"{source}: no such drawing; give drawn://NAME?samples=NUMBER&seed=NUMBER, NAME one of {known}"
+        ) from None

@@ -1,0 +1,84 @@
+"""What building a block took: a few numbers that travel with the block and are summed where it is used."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+Data = TypeVar("Data")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BlockStats:
+    """One block's share of the work; says nothing about its content."""
+
+    decodes: int
+    """Encoded samples that were read and handed to the decoder."""
+    seconds: float
+    """From the first request to the finished arrays."""
+    cpu_seconds: float
+    """Of this process, all its threads and the processes it has started."""
+    read_seconds: float
+    """Of `seconds`, in which nothing was decoded because the bytes were not there yet."""
+    read_bytes: int
+    built_at: float
+    """When the block was finished, in seconds since 1970 on the clock of the machine that built it."""
+
+
+class BlockMeter:
+    """Measures one block from the moment it is made; a process builds one block at a time."""
+
+    def __init__(self) -> None:
+        self._started, self._cpu_started = time.perf_counter(), cpu_seconds()
+        self._decodes = self._read_bytes = 0
+        self._read_seconds = 0.0
+
+    def reading(self, samples: Iterable[Data]) -> Iterator[Data]:
+        """The same items; waiting for them counts as reading, and their bytes as read."""
+        iterator = iter(samples)
+        while True:
+            asked = time.perf_counter()
+            try:
+                sample = next(iterator)
+            except StopIteration:
+                return
+            finally:
+                self._read_seconds += time.perf_counter() - asked
+            if isinstance(sample, bytes):  # or the error that stands in its place
+                self._read_bytes += len(sample)
+                self._decodes += 1
+            yield sample
+
+    def stats(self) -> BlockStats:
+        """The figures of the block that is finished now."""
+        return BlockStats(
+            decodes=self._decodes,
+            seconds=time.perf_counter() - self._started,
+            cpu_seconds=cpu_seconds() - self._cpu_started,
+            read_seconds=self._read_seconds,
+            read_bytes=self._read_bytes,
+            built_at=time.time(),
+        )
+
+
+def cpu_seconds() -> float:
+    """CPU time so far of this process, of those it has started and of those of them that have ended.
+
+    Living children are found where Linux lists them; elsewhere they count when they have ended.
+    """
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    total = time.process_time() + ended.ru_utime + ended.ru_stime
+    for listed in Path("/proc/self/task").glob("*/children"):
+        with suppress(OSError):  # a thread or a child that ended meanwhile
+            total += sum(time.clock_gettime(_cpu_clock(int(child))) for child in listed.read_text().split())
+    return total
+
+
+def _cpu_clock(pid: int) -> int:
+    """The clock of a process's CPU time, as clock_getcpuclockid(3) numbers it on Linux."""
+    return (~pid << 3) | 2

@@ -1,0 +1,98 @@
+"""Where a clip is cropped, and the crop as pixels of the wanted size.
+
+A rule chooses a `Box` from the size of the source; `crop_resize` cuts it out of every frame and resamples it
+with Pillow's antialiased filters, which is what the reference pipelines do to their images. All frames of a
+clip share the box.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
+_ASPECTS = (3 / 4, 4 / 3)
+_ATTEMPTS = 10
+_MULTI_SCALES = (1.0, 0.875, 0.75, 0.66)
+
+
+class Box(NamedTuple):
+    """A rectangle of source pixels."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+
+def center_box(source_height: int, source_width: int, height: float, width: float) -> Box:
+    """The largest centred box with the shape height:width."""
+    scale = min(source_height / height, source_width / width)
+    box_height, box_width = max(1, round(height * scale)), max(1, round(width * scale))
+    return Box((source_height - box_height) // 2, (source_width - box_width) // 2, box_height, box_width)
+
+
+def random_resized_box(
+    source_height: int, source_width: int, scale: tuple[float, float], rng: np.random.Generator
+) -> Box:
+    """A box of random area (a fraction in `scale` of the source) and log-uniform aspect in 3/4..4/3.
+
+    The rule of torchvision's RandomResizedCrop, which MAE uses: ten attempts, then the largest centred box
+    whose aspect is in range.
+    """
+    area = source_height * source_width
+    for _ in range(_ATTEMPTS):
+        wanted = area * rng.uniform(*scale)
+        aspect = math.exp(rng.uniform(math.log(_ASPECTS[0]), math.log(_ASPECTS[1])))
+        width, height = round(math.sqrt(wanted * aspect)), round(math.sqrt(wanted / aspect))
+        if 0 < width <= source_width and 0 < height <= source_height:
+            top = int(rng.integers(source_height - height + 1))
+            left = int(rng.integers(source_width - width + 1))
+            return Box(top, left, height, width)
+    aspect = min(max(source_width / source_height, _ASPECTS[0]), _ASPECTS[1])
+    return center_box(source_height, source_width, 1.0, aspect)
+
+
+def multi_scale_box(
+    source_height: int, source_width: int, height: int, width: int, rng: np.random.Generator
+) -> Box:
+    """VideoMAE's crop (its GroupMultiScaleCrop with max_distort 1 and fixed offsets).
+
+    Height and width are the short side times 1, .875, .75 or .66, at most one entry of that list apart; a
+    side within 3 pixels of the wanted one becomes it. The place is one of 13: corners, centre, the middles of
+    the edges, and the centres of the four quadrants, on a grid of quarters of the free room.
+    """
+    short = min(source_height, source_width)
+    sides = [int(short * scale) for scale in _MULTI_SCALES]
+    heights = [height if abs(side - height) < 3 and height <= source_height else side for side in sides]
+    widths = [width if abs(side - width) < 3 and width <= source_width else side for side in sides]
+    pairs = [(h, w) for i, h in enumerate(heights) for j, w in enumerate(widths) if abs(i - j) <= 1]
+    box_height, box_width = (max(1, side) for side in pairs[rng.integers(len(pairs))])
+    places = [(r, c) for r in (0, 2, 4) for c in (0, 2, 4)] + [(r, c) for r in (1, 3) for c in (1, 3)]
+    row, column = places[rng.integers(len(places))]
+    top, left = row * ((source_height - box_height) // 4), column * ((source_width - box_width) // 4)
+    return Box(top, left, box_height, box_width)
+
+
+def crop_resize(clip_THWC: np.ndarray, box: Box, height: int, width: int, interpolation: str) -> np.ndarray:
+    """Cut `box` out of every frame and resample it: uint8 (T, height, width, 3).
+
+    Equals Pillow's `crop` and `resize` with the filter named (antialiased when it shrinks).
+    """
+    cut = clip_THWC[:, box.top : box.top + box.height, box.left : box.left + box.width]
+    if cut.shape[1:3] == (height, width):
+        return cut.copy()  # the caller may change it, and the clip may be cropped again
+    resized = np.empty((len(cut), height, width, 3), dtype=np.uint8)
+    for target, frame in zip(resized, cut, strict=True):
+        image = Image.fromarray(np.ascontiguousarray(frame))
+        target[:] = np.asarray(image.resize((width, height), FILTERS[interpolation]))
+    return resized
+
+
+def flip(clip_THWC: np.ndarray) -> np.ndarray:
+    """Mirror every frame left to right."""
+    return clip_THWC[:, :, ::-1]
