@@ -1,0 +1,113 @@
+"""One training as plain data: what is optimised, from which weights, on which samples, into which folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from mae_dist import storage
+from mae_dist.config.schema import EvaluationConfig, RunConfig, TrainConfig
+from mae_dist.data.batch import StreamSpec
+from mae_dist.data.catalog import Catalog
+from mae_dist.train.loop import Pace
+from mae_dist.train.schedule import Schedule, schedule_of
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Training:
+    """A pretraining (evaluation None) or the training of one evaluation."""
+
+    config: RunConfig
+    output: str
+    """Folder for metrics, checkpoints and the export."""
+    catalog: str
+    """Catalog file to train on."""
+    evaluation: str | None = None
+    """Key in config.evaluations."""
+    test_catalog: str | None = None
+    """Catalog file to score on afterwards; evaluations need one."""
+    weights: str | None = None
+    """Exported masked autoencoder whose encoder to start from; None is a random initialisation."""
+
+    @property
+    def protocol(self) -> EvaluationConfig | None:
+        """The evaluation's config, None for pretraining."""
+        return None if self.evaluation is None else self.config.evaluations[self.evaluation]
+
+    @property
+    def train(self) -> TrainConfig:
+        """Length, batches and optimiser of this training."""
+        return self.config.train if self.protocol is None else self.protocol.train
+
+    @property
+    def workers(self) -> int:
+        """Ranks that train together."""
+        return self.config.workers_for(self.protocol)
+
+    @property
+    def checkpoints(self) -> str:
+        """Folder of the checkpoints."""
+        return storage.join(self.output, "checkpoints")
+
+    @property
+    def export(self) -> str:
+        """The weights when training is done."""
+        return storage.join(self.output, "export", "model.safetensors")
+
+    def training_samples(self) -> Catalog:
+        """The catalog, or the labelled part of it that the protocol allows."""
+        catalog = Catalog.load(self.catalog)
+        few = None if self.protocol is None else self.protocol.labels_per_class
+        return catalog if few is None else catalog.subset(few)
+
+    def stream(self) -> StreamSpec:
+        """The training stream: shuffled and augmented, masked if this is a pretraining."""
+        config, protocol = self.config, self.protocol
+        return StreamSpec(
+            seed=config.seed,
+            micro_batch=self.train.micro_batch,
+            input=config.input,
+            augment=config.augment if protocol is None else protocol.augment,
+            mask=config.mask if protocol is None else None,
+            grid=config.grid,
+            train=True,
+            repeats=self.train.repeats,
+        )
+
+    def test_stream(self) -> StreamSpec:
+        """The test stream: every sample once, centred."""
+        assert self.protocol is not None
+        return replace(self.stream(), micro_batch=self.protocol.eval_batch, train=False, repeats=1)
+
+    def schedule(self, catalog: Catalog) -> Schedule:
+        """Learning rates over the whole training."""
+        return schedule_of(self.train, samples_per_epoch=catalog.num_samples)
+
+    def pace(self, catalog: Catalog, *, world: int) -> Pace:
+        """Steps, micro-batches and intervals at this number of workers.
+
+        Raises ValueError if the workers cannot divide the global batch.
+        """
+        train, config = self.train, self.config
+        accumulation, rest = divmod(train.global_batch, train.micro_batch * world)
+        if rest:
+            raise ValueError(
+                f"{world} workers with micro_batch {train.micro_batch} cannot make a global_batch of "
+                f"{train.global_batch}: it must be a multiple of {train.micro_batch * world}"
+            )
+        return Pace(
+            global_batch=train.global_batch,
+            accumulation=accumulation,
+            samples_per_epoch=catalog.num_samples,
+            repeats=train.repeats,
+            log_every=config.log.every,
+            checkpoint_every=max(
+                1,
+                config.checkpoint.every.steps(
+                    samples_per_epoch=catalog.num_samples, global_batch=train.global_batch
+                ),
+            ),
+        )
+
+    def first_block(self, step: int) -> int:
+        """Number of the first micro-batch after `step` updates, at any number of workers."""
+        return step * self.train.global_batch // self.train.micro_batch

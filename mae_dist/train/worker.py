@@ -1,0 +1,255 @@
+"""What every Ray Train worker does: build, resume, train, export, score."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from typing import Any
+
+import ray.train
+import ray.train.torch
+import torch
+import torch.distributed as dist
+from ray.util.metrics import Counter, Gauge
+
+from mae_dist import storage
+from mae_dist.config.schema import ResourcesConfig
+from mae_dist.data.catalog import Catalog
+from mae_dist.data.plan import read_shard
+from mae_dist.model.weights import native
+from mae_dist.train import checkpoint
+from mae_dist.train.checkpoint import Checkpointer, Progress
+from mae_dist.train.engine import Engine, TorchEngine
+from mae_dist.train.feed import Feed
+from mae_dist.train.guard import LossGuard
+from mae_dist.train.loop import Pace, evaluate, train
+from mae_dist.train.metrics import RunLog, gather_faults
+from mae_dist.train.param_groups import make_optimizer
+from mae_dist.train.tasks import ClassifyTask, PretrainTask
+from mae_dist.train.training import Training
+
+
+def train_worker(job: dict[str, Any]) -> dict[str, Any]:
+    """The training function of one rank; returns rank 0's summary as plain data."""
+    training: Training = job["training"]
+    context = ray.train.get_context()
+    rank, world = context.get_world_rank(), context.get_world_size()
+    _log_to_stderr(rank)
+    attempt = _agree(uuid.uuid4().hex[:8])
+    # One thread per CPU that Ray reserved: more would fight with the decode tasks beside us.
+    torch.set_num_threads(max(1, int(training.config.resources.cpus_per_worker)))
+    device = ray.train.torch.get_device()
+
+    catalog = training.training_samples()
+    schedule, pace = training.schedule(catalog), training.pace(catalog, world=world)
+    task = build_task(training, num_classes=catalog.num_classes).to(device)
+    engine = build_engine(task, training, pace, device)
+    progress = _resume(training, engine)
+    run_log = RunLog(
+        training.output,
+        total_steps=schedule.total_steps,
+        resumed_step=progress.step,
+        active=rank == 0,
+        data_wait_warning=training.config.log.data_wait_warning,
+        publish=ClusterMetrics(run=training.config.name, training=training.evaluation or "pretrain"),
+    )
+    if progress.step < schedule.total_steps:
+        feed = _feed(training, device, rank, attempt)
+        progress = train(
+            engine,
+            feed,
+            progress=progress,
+            schedule=schedule,
+            pace=pace,
+            guard=LossGuard(device),
+            budget=training.config.data.fault_budget,
+            checkpointer=Checkpointer(
+                training.checkpoints,
+                rank=rank,
+                world=world,
+                attempt=attempt,
+                keep=training.config.checkpoint.keep,
+            ),
+            run_log=run_log,
+        )
+    summary: dict[str, Any] = {"progress": asdict(progress), "world": world, "device": _device_name(device)}
+    if isinstance(task, PretrainTask):
+        if rank == 0:
+            _export(training, task, catalog)
+    else:
+        _share_buffers(task)
+        test = Feed(
+            _rows(training, "test"),
+            device=device,
+            seed=training.config.seed,
+            ahead=2,
+            ledger=None,
+        )
+        sums = evaluate(task, test)
+        run_log.write_faults(gather_faults(test.take_faults()), progress.step)
+        summary["scores"] = {name: values.tolist() for name, values in sums.items()}
+        summary["num_training_samples"] = catalog.num_samples
+    # Nobody leaves before rank 0 has written: a worker group ends when its first rank does.
+    dist.barrier()
+    return summary
+
+
+class ClusterMetrics:
+    """A training's figures as Ray metrics, which Prometheus reads: ray_mae_dist_<name of the figure>.
+
+    Counts of an interval go into counters, everything else is a gauge.
+    """
+
+    COUNTS = ("faults",)
+
+    def __init__(self, **tags: str) -> None:
+        self._tags = tags
+        self._metrics: dict[str, Counter | Gauge] = {}
+
+    def __call__(self, line: Mapping[str, float]) -> None:
+        """Publish one line of metrics.jsonl."""
+        for name, value in line.items():
+            if name not in self._metrics:
+                kind = Counter if name in self.COUNTS else Gauge
+                self._metrics[name] = kind(f"mae_dist_{name}", tag_keys=tuple(self._tags))
+            metric = self._metrics[name]
+            if isinstance(metric, Gauge):
+                metric.set(value, tags=self._tags)
+            elif value:  # a counter refuses to grow by nothing
+                metric.inc(value, tags=self._tags)
+
+
+def build_task(training: Training, *, num_classes: int) -> PretrainTask | ClassifyTask:
+    """The module to optimise, initialised from the seed and then from the weights to start from."""
+    config = training.config
+    architecture = config.model.architecture
+    torch.manual_seed(config.seed)
+    if training.protocol is None:
+        return PretrainTask(architecture, config.grid, config.input, config.target)
+    task = ClassifyTask(
+        architecture,
+        config.grid,
+        config.input,
+        training.protocol,
+        num_classes=num_classes,
+        seed=config.seed,
+    )
+    if training.weights is not None:
+        encoder, _ = native.load_encoder(storage.read_bytes(training.weights), config.grid)
+        task.take_encoder(encoder)
+    return task
+
+
+def build_engine(
+    task: PretrainTask | ClassifyTask, training: Training, pace: Pace, device: torch.device
+) -> Engine:
+    """DeepSpeed ZeRO, or plain torch where the recipe says so and for linear probes.
+
+    A probe trains one small layer, and LARS needs the norms of whole parameters, which a ZeRO partition cuts.
+    """
+    resources: ResourcesConfig = training.config.resources
+    optim = training.train.optim
+    depth = training.config.model.architecture.encoder.depth
+    options = {
+        "accumulation": pace.accumulation,
+        "clip_grad_norm": optim.clip_grad_norm,
+        "autocast_dtype": autocast_dtype(training.train.precision, device),
+    }
+    is_probe = training.protocol is not None and training.protocol.protocol == "linear_probe"
+    if resources.engine == "torch" or is_probe:
+        return TorchEngine(task, lambda module: make_optimizer(module, optim, depth=depth), **options)
+    # Imported here: it takes a second, and probes and the plain engine do without.
+    from mae_dist.train.zero import ZeroEngine
+
+    return ZeroEngine(
+        task,
+        lambda module: make_optimizer(module, optim, depth=depth),
+        stage=resources.zero_stage,
+        micro_batch=training.train.micro_batch,
+        **options,
+    )
+
+
+def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
+    """bf16 or None (fp32); "auto" is bf16 on a GPU that has it."""
+    if precision == "auto":
+        precision = "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+    return torch.bfloat16 if precision == "bf16" else None
+
+
+def _resume(training: Training, engine: Engine) -> Progress:
+    """Load the newest intact checkpoint of this very training, if there is one."""
+    newest = _agree(checkpoint.newest_intact(training.checkpoints) if dist.get_rank() == 0 else None)
+    if newest is None:
+        return Progress()
+    progress = checkpoint.load(training.checkpoints, newest, engine)
+    logging.getLogger(__name__).info("resumed at step %d", progress.step)
+    return progress
+
+
+def _agree(value: Any) -> Any:
+    """Rank 0's value, on every rank."""
+    values = [value]
+    dist.broadcast_object_list(values)
+    return values[0]
+
+
+def _rows(training: Training, name: str) -> Iterator[dict[str, Any]]:
+    """This rank's share of the plan called `name`."""
+    shard = ray.train.get_dataset_shard(name)
+    assert shard is not None
+    return read_shard(shard, prefetch=training.config.data.prefetch_batches)
+
+
+def _feed(training: Training, device: torch.device, rank: int, attempt: str) -> Feed:
+    ledger = storage.join(training.output, "ledger", f"{attempt}-rank-{rank:05d}.jsonl")
+    return Feed(
+        _rows(training, "train"),
+        device=device,
+        seed=training.config.seed,
+        ahead=2,
+        ledger=ledger if training.config.log.ledger else None,
+    )
+
+
+def _share_buffers(task: ClassifyTask) -> None:
+    """Give every rank the batch statistics of rank 0, as data-parallel training of the papers does."""
+    for buffer in task.buffers():
+        dist.broadcast(buffer, src=0)
+
+
+def _export(training: Training, task: PretrainTask, catalog: Catalog) -> None:
+    config = training.config
+    card = native.ModelCard(
+        architecture=config.model.architecture,
+        frames=config.input.frames,
+        height=config.input.height,
+        width=config.input.width,
+        mean=config.input.mean,
+        std=config.input.std,
+        target=config.target.kind,
+        provenance={
+            "Run": config.name,
+            # The source that the user named, not the path of this run's copy of the list.
+            "Samples": f"{config.data.catalog} ({catalog.digest[:12]})",
+            "Length": str(config.train.length),
+            "Mask": f"{config.mask.kind} {config.mask.ratio:g}",
+        },
+    )
+    storage.write_bytes(training.export, native.to_bytes(task.model.state_dict(), card))
+    storage.write_bytes(
+        storage.join(training.output, "export", "model_card.md"), native.card_markdown(card).encode()
+    )
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
+def _log_to_stderr(rank: int) -> None:
+    logging.basicConfig(
+        level=logging.INFO if rank == 0 else logging.WARNING,
+        format=f"%(asctime)s rank {rank} %(name)s: %(message)s",
+    )

@@ -1,0 +1,103 @@
+"""A training as plain data: its parts, its pace, and where its stream goes on."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mae_dist.config.load import load
+from mae_dist.data.catalog import Catalog
+from mae_dist.data.order import block_positions
+from mae_dist.train.training import Training
+
+EVALUATION = "evaluations.finetune"
+
+
+def catalog(num_samples: int = 100) -> Catalog:
+    keys = [f"{number}.png" for number in range(num_samples)]
+    labels = np.arange(num_samples) % 2
+    return Catalog.of(keys=keys, uris=keys, media="image", labels=labels, classes=["cat", "dog"])
+
+
+def training(*settings: str, evaluation: str | None = None) -> Training:
+    """The demo's: global batch 32, micro-batches of 16, 2 workers."""
+    config = load("pretrain/demo", settings)
+    return Training(config=config, output="out", catalog="catalog.parquet", evaluation=evaluation)
+
+
+@pytest.mark.parametrize(("world", "accumulation"), [(1, 2), (2, 1)])
+def test_workers_share_the_global_batch_by_accumulating(world, accumulation):
+    pace = training().pace(catalog(), world=world)
+    assert (pace.global_batch, pace.accumulation) == (32, accumulation)
+    assert pace.accumulation * world * 16 == pace.global_batch
+
+
+@pytest.mark.parametrize("world", [3, 4])
+def test_workers_that_cannot_divide_the_global_batch_are_refused(world):
+    with pytest.raises(ValueError) as caught:
+        training().pace(catalog(), world=world)
+    assert str(caught.value) == (
+        f"{world} workers with micro_batch 16 cannot make a global_batch of 32: it must be a multiple of "
+        f"{16 * world}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("every", "steps"),
+    [("1 epochs", 3), ("2 epochs", 6), ("0.1 epochs", 1), ("0.5 epochs", 2), ("7 steps", 7)],
+)
+def test_checkpoints_are_some_whole_steps_apart_and_at_least_one(every, steps):
+    """100 samples in batches of 32: an epoch is 3.125 steps."""
+    assert training(f"checkpoint.every={every}").pace(catalog(), world=2).checkpoint_every == steps
+
+
+@pytest.mark.parametrize("micro_batch", [4, 8, 16])
+@pytest.mark.parametrize("step", [0, 1, 7])
+def test_the_stream_goes_on_with_the_first_sample_that_was_not_used(step, micro_batch):
+    given = training(f"train.micro_batch={micro_batch}")
+    assert block_positions(given.first_block(step), micro_batch)[0] == step * 32
+
+
+def test_a_pretraining_is_masked_and_an_evaluation_is_not_and_each_has_its_own_batches():
+    pretraining = training().stream()
+    assert pretraining.mask is not None
+    assert (pretraining.train, pretraining.micro_batch) == (True, 16)
+    evaluation = training(f"{EVALUATION}.train.micro_batch=8", evaluation="finetune").stream()
+    assert evaluation.mask is None
+    assert (evaluation.train, evaluation.micro_batch) == (True, 8)
+
+
+def test_repeated_crops_count_like_samples_in_epochs_and_learning_rate():
+    """400 crops of 100 samples in batches of 32, whether each sample is decoded four times or once."""
+    plain, repeated = training("train.length=4 epochs"), training("train.length=4 epochs", "train.repeats=4")
+    assert repeated.schedule(catalog()) == plain.schedule(catalog())
+    assert (repeated.stream().repeats, repeated.pace(catalog(), world=2).repeats) == (4, 4)
+    assert training("train.repeats=4", evaluation="finetune").stream().repeats == 1
+    finetuning = training(f"{EVALUATION}.train.repeats=2", evaluation="finetune")
+    assert (finetuning.stream().repeats, finetuning.test_stream().repeats) == (2, 1)
+
+
+def test_the_test_stream_is_one_unshuffled_pass_in_batches_of_its_own():
+    given = training(f"{EVALUATION}.eval_batch=5", evaluation="finetune").test_stream()
+    assert (given.train, given.mask, given.micro_batch) == (False, None, 5)
+
+
+def test_few_labels_are_the_first_of_each_class(tmp_path):
+    saved = str(tmp_path / "catalog.parquet")
+    catalog().save(saved)
+    config = load("pretrain/demo", [f"{EVALUATION}.labels_per_class=3"])
+    few = Training(config=config, output="out", catalog=saved, evaluation="finetune").training_samples()
+    assert [row.key for row in few.rows(np.arange(few.num_samples))] == [f"{n}.png" for n in range(6)]
+    whole = Training(config=config, output="out", catalog=saved).training_samples()
+    assert whole.num_samples == 100
+
+
+def test_the_schedule_is_that_of_the_evaluation_over_the_samples_it_has():
+    given = training(f"{EVALUATION}.train.length=4 epochs", evaluation="finetune")
+    assert given.schedule(catalog(64)).total_steps == 8
+    assert training("train.length=4 epochs").schedule(catalog(64)).total_steps == 8
+
+
+def test_results_lie_below_the_output():
+    given = training()
+    assert (given.checkpoints, given.export) == ("out/checkpoints", "out/export/model.safetensors")
