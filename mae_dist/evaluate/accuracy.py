@@ -1,0 +1,35 @@
+"""From counts of right answers to numbers that can be compared."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def standard_error(share: float, num_samples: int) -> float:
+    """Standard error of a share of `num_samples` independent answers: sqrt(p (1 - p) / n)."""
+    return math.sqrt(share * (1 - share) / num_samples)
+
+
+def accuracy(scores: Mapping[str, Sequence[float]], classes: Sequence[str]) -> dict[str, Any]:
+    """Top-1 and top-5 in percent, over all samples and by class, from counts by class.
+
+    `scores` holds `correct`, `correct5` and `total`, each one number per class. Raises ValueError when
+    nothing was counted.
+    """
+    total = sum(scores["total"])
+    if not total:
+        raise ValueError("no sample was scored; the test catalog has no labelled sample that could be read")
+    top1 = sum(scores["correct"]) / total
+    return {
+        "metric": "top1",
+        "value": 100 * top1,
+        "standard_error": 100 * standard_error(top1, int(total)),
+        "top5": 100 * sum(scores["correct5"]) / total,
+        "num_samples": int(total),
+        "per_class": [
+            {"class": name, "correct": int(correct), "total": int(count)}
+            for name, correct, count in zip(classes, scores["correct"], scores["total"], strict=True)
+        ],
+    }
