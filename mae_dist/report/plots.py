@@ -1,0 +1,237 @@
+"""Curves and bars as inline SVG in the colours and the typeface of the page around them.
+
+matplotlib draws in the sentinel colours below; they become CSS variables afterwards, so that one drawing
+serves the light and the dark page. Text stays text.
+"""
+
+from __future__ import annotations
+
+import html
+import io
+import re
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from mae_dist.report.markup import Html, raw
+from mae_dist.report.wording import decimal, is_number, label
+
+INK, MUTED, RULE = "#0a0b01", "#0a0b02", "#0a0b03"
+PRETRAINED, RANDOM, PUBLISHED = "#0a0b04", "#0a0b05", "#0a0b06"
+_VARIABLES = {
+    INK: "var(--ink)",
+    MUTED: "var(--muted)",
+    RULE: "var(--rule)",
+    PRETRAINED: "var(--pretrained)",
+    RANDOM: "var(--random)",
+    PUBLISHED: "var(--published)",
+}
+MAX_POINTS = 300
+"""A longer curve is drawn as the mean of equal stretches, in a band from their smallest to their largest."""
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "font.size": 10,
+    "text.color": INK,
+    "axes.edgecolor": RULE,
+    "axes.labelcolor": MUTED,
+    "axes.facecolor": "none",
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.spines.left": False,
+    "grid.color": RULE,
+    "grid.linewidth": 0.6,
+    "xtick.color": RULE,
+    "ytick.color": RULE,
+    "xtick.labelcolor": MUTED,
+    "ytick.labelcolor": MUTED,
+    "ytick.major.size": 0,
+    "legend.frameon": False,
+    "lines.linewidth": 1.6,
+    "lines.solid_capstyle": "round",
+    "figure.constrained_layout.use": True,
+}
+_WIDTH = 5.2
+"""Inches. At 72 points each a plot is about as wide as a phone, so its text keeps its size there."""
+
+Line = Mapping[str, Any]
+
+
+def loss_curve(lines: Sequence[Line]) -> Html | None:
+    """Pretraining loss over steps, and the learning rate below it; None with fewer than two points."""
+
+    def draw(figure: Figure) -> None:
+        above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+        _curve(above, lines, "loss", PRETRAINED)
+        _curve(below, lines, "lr", MUTED)
+        above.set_title("Loss", **_TITLE)
+        below.set_title("Learning rate", **_TITLE)
+        below.set_ylim(bottom=0)
+        below.yaxis.set_major_locator(MaxNLocator(nbins=2))
+        below.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        below.set_xlabel("step")
+
+    return (
+        _drawn(draw, "loss", 3.2, "Pretraining loss and learning rate over steps")
+        if _has(lines, "loss")
+        else None
+    )
+
+
+def speed_curve(lines: Sequence[Line]) -> Html | None:
+    """Samples per second and the share of time spent waiting for data, over steps."""
+
+    def draw(figure: Figure) -> None:
+        above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 2])
+        _curve(above, lines, "samples_per_second", PRETRAINED)
+        _curve(below, lines, "data_wait_share", PUBLISHED, scale=100)
+        above.set_title("Samples per second", **_TITLE)
+        above.set_ylim(bottom=0)
+        below.set_title("Step time spent waiting for data, %", **_TITLE)
+        below.set_ylim(0, max(5.0, below.get_ylim()[1]))
+        below.set_xlabel("step")
+
+    if not _has(lines, "samples_per_second"):
+        return None
+    return _drawn(draw, "speed", 3.2, "Throughput and data wait over steps")
+
+
+def evaluation_curve(name: str, metric: str, by_start: Mapping[str, Sequence[Line]]) -> Html | None:
+    """Training loss of one evaluation from either start, and its metric where the lines have it."""
+    shown = [(start, lines) for start, lines in by_start.items() if _has(lines, "loss")]
+    if not shown:
+        return None
+    has_metric = any(_has(lines, metric) for _, lines in shown)
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots(2 if has_metric else 1, 1, sharex=True, squeeze=False)[:, 0]
+        for start, lines in shown:
+            colour = PRETRAINED if start == "pretrained" else RANDOM
+            _curve(axes[0], lines, "loss", colour, legend=start)
+            if has_metric:
+                _curve(axes[1], lines, metric, colour, legend=start)
+        axes[0].set_title(f"{label(name)}: training loss", **_TITLE)
+        axes[0].legend(loc="upper right", labelcolor=MUTED, fontsize=9)
+        if has_metric:
+            axes[1].set_title(f"{label(metric)}, %", **_TITLE)
+        axes[-1].set_xlabel("step")
+
+    return _drawn(draw, f"curve-{name}", 3.4 if has_metric else 2.4, f"Curves of {label(name)}")
+
+
+def accuracy_bars(evaluations: Sequence[Mapping[str, Any]]) -> Html | None:
+    """A pair of bars per evaluation with one standard error to each side, and the published value's mark."""
+    shown = [entry for entry in evaluations if _value(entry, "pretrained") or _value(entry, "random")]
+    if not shown:
+        return None
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        for row, entry in enumerate(shown):
+            for start, colour, offset in (("pretrained", PRETRAINED, -0.19), ("random", RANDOM, 0.19)):
+                _bar(axes, row + offset, entry[start], colour)
+            if entry["published"]:
+                axes.plot(entry["published"]["value"], row, "D", color=PUBLISHED, markersize=6, zorder=4)
+        axes.set_yticks(range(len(shown)), [label(entry["name"]) for entry in shown], color=INK, **_PLAIN)
+        axes.set_ylim(len(shown) - 0.5, -0.5)
+        axes.set_xlim(left=0)
+        axes.margins(x=0.12)
+        axes.grid(axis="y", visible=False)
+        axes.grid(axis="x", visible=True)
+        axes.set_xlabel("accuracy, %")
+
+    return _drawn(draw, "bars", 0.6 + 0.75 * len(shown), "Accuracy from pretrained and from random weights")
+
+
+def _bar(axes: Axes, place: float, side: Mapping[str, Any] | None, colour: str) -> None:
+    if not side or not is_number(side["value"]):
+        return
+    value, error = side["value"], side["standard_error"] if is_number(side["standard_error"]) else 0.0
+    axes.barh(place, value, height=0.34, color=colour, linewidth=0)
+    if error:
+        axes.errorbar(value, place, xerr=error, fmt="none", ecolor=INK, elinewidth=1.1, capsize=2.5)
+    axes.annotate(
+        decimal(value),
+        (value + error, place),
+        xytext=(5, 0),
+        textcoords="offset points",
+        va="center",
+        color=MUTED,
+        fontsize=9,
+    )
+
+
+def _value(entry: Mapping[str, Any], start: str) -> bool:
+    return bool(entry[start]) and is_number(entry[start]["value"])
+
+
+_PLAIN: dict[str, Any] = {"parse_math": False}  # a name may hold a dollar sign
+_TITLE: dict[str, Any] = {"loc": "left", "fontsize": 10, "color": INK, **_PLAIN}
+
+
+def _has(lines: Sequence[Line], field: str) -> bool:
+    return sum(is_number(line.get(field)) for line in lines) >= 2
+
+
+def _curve(
+    axes: Axes,
+    lines: Sequence[Line],
+    field: str,
+    colour: str,
+    *,
+    scale: float = 1.0,
+    legend: str | None = None,
+) -> None:
+    points = [(line["step"], scale * line[field]) for line in lines if is_number(line.get(field))]
+    stretches = np.array_split(
+        np.array(points, dtype=np.float64).reshape(-1, 2), min(len(points), MAX_POINTS) or 1
+    )
+    stretches = [stretch for stretch in stretches if len(stretch)]
+    steps = [stretch[-1, 0] for stretch in stretches]
+    axes.plot(steps, [stretch[:, 1].mean() for stretch in stretches], color=colour, label=legend)
+    if len(points) > MAX_POINTS:
+        low = [stretch[:, 1].min() for stretch in stretches]
+        high = [stretch[:, 1].max() for stretch in stretches]
+        axes.fill_between(steps, low, high, color=colour, alpha=0.2, linewidth=0)
+    axes.margins(x=0)
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=4))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+
+
+def _drawn(draw: Callable[[Figure], None], key: str, height: float, description: str) -> Html:
+    """Run `draw` on a fresh figure `height` inches high and return it as an <svg> element."""
+    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": key}), warnings.catch_warnings():
+        # matplotlib only measures the text; the page's typefaces draw it and know other scripts.
+        warnings.filterwarnings("ignore", message=r"Glyph \d+ .* missing from font", category=UserWarning)
+        figure = Figure(figsize=(_WIDTH, height))
+        draw(figure)
+        file = io.StringIO()
+        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
+    return _for_page(file.getvalue(), key, description)
+
+
+def _for_page(drawing: str, key: str, description: str) -> Html:
+    """Cut matplotlib's file down to its <svg> element and hand its colours, typeface and size to the page."""
+    svg = drawing[drawing.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    for sentinel, variable in _VARIABLES.items():
+        svg = svg.replace(sentinel, variable)
+    svg = re.sub(r"<style.*?</style>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"font-family: [^;\"]*; ", "", svg)
+    # Several drawings share a page; matplotlib numbers the parts of each from 1.
+    prefix = re.sub(r"\W+", "-", key)
+    svg = re.sub(r'\bid="', f'id="{prefix}-', svg)
+    svg = re.sub(r'(url\(|href=")#', rf"\1#{prefix}-", svg)
+    box = re.search(r'viewBox="[^"]*"', svg)
+    assert box, "matplotlib writes a viewBox"
+    head = f'<svg class="plot" role="img" aria-label="{html.escape(description, quote=True)}" {box[0]} '
+    head += 'xmlns:xlink="http://www.w3.org/1999/xlink" xmlns="http://www.w3.org/2000/svg">'
+    return raw(head + svg[svg.index(">") + 1 :])

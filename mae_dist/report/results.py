@@ -1,0 +1,225 @@
+"""The part of the page that says what came out: headline numbers and evaluations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mae_dist.report import plots, wording
+from mae_dist.report.blocks import card, definitions, section, table
+from mae_dist.report.markup import Html, join, tag
+from mae_dist.report.schedule_note import schedule_note
+
+Report = Mapping[str, Any]
+
+_STATE_WORDS = {"failed": "failed", "missing": "not run"}
+
+
+def headline(report: Report, *, unit: str) -> Html:
+    """The handful of numbers that a reader came for. `unit` is what a sample is: clip or image."""
+    pretraining, reconstruction = report["pretraining"], report["reconstruction"]
+    cards = [_gain_card(entry) for entry in report["evaluations"] if entry["gain"] is not None]
+    if reconstruction and reconstruction["ratio_to_best_trivial"] is not None:
+        cards.append(
+            card(
+                "Reconstruction error",
+                f"{wording.decimal(reconstruction['ratio_to_best_trivial'], 2)} ×",
+                "that of the better trivial predictor, on held-out samples"
+                + ("; true patch mean and spread given" if reconstruction["own_statistics"] else ""),
+            )
+        )
+    cards.append(
+        card(
+            "Pretraining",
+            wording.plural(pretraining["samples"], unit),
+            f"{wording.plural(pretraining['steps'], 'step')} in {wording.duration(pretraining['seconds'])}",
+        )
+    )
+    cards.append(
+        card(
+            "Throughput",
+            f"{wording.rate(pretraining['samples_per_second'])} {unit}s/s",
+            f"{wording.percent(pretraining['data_wait_share'])} of the time waiting for data",
+        )
+    )
+    return tag("div", *cards, class_="cards")
+
+
+def _gain_card(entry: Mapping[str, Any]) -> Html:
+    words = {"gain": "gain over random weights", "loss": "below random weights", "none": "no gain shown"}
+    return card(
+        wording.label(entry["name"]),
+        f"{wording.signed(entry['gain'])} ± {wording.decimal(entry['gain_standard_error'])}",
+        f"points; {words.get(entry['verdict'], 'against random weights')}",
+        tone="good" if entry["verdict"] == "gain" else None,
+    )
+
+
+def unfinished(report: Report) -> Html | None:
+    """What a partial report lacks, with reasons; None if nothing."""
+    if not report["unfinished"]:
+        return None
+    entries = []
+    for entry in report["unfinished"]:
+        name, _, weights = entry["what"].partition(" from ")
+        what = f"{wording.label(name)} from {weights}" if weights else wording.label(name)
+        entries.append(tag("li", tag("strong", what), ": ", entry["reason"]))
+    return tag(
+        "aside",
+        tag("h2", "This report is partial"),
+        tag("ul", *entries),
+        tag("p", "Running the same job again does what is missing and nothing else."),
+        class_="callout",
+        id="unfinished",
+    )
+
+
+def evaluations(report: Report) -> Html:
+    """Each evaluation beside its random-initialisation baseline and the published number."""
+    entries = report["evaluations"]
+    if not entries:
+        return section("Evaluations", tag("p", "This run declares no evaluations."))
+    columns = ["Evaluation", "Pretrained", "Random init", "Gain", "Published"]
+    bars = plots.accuracy_bars(entries)
+    needs_note = any(entry["verdict"] in ("none", "loss") for entry in entries)
+    return section(
+        "Evaluations",
+        tag(
+            "p",
+            "Accuracy on held-out samples in percent, ± one standard error. Random init is the same "
+            "evaluation without pretraining; the gain is the difference in percentage points.",
+            class_="lead",
+        ),
+        table(columns, [_evaluation_row(entry) for entry in entries], class_="stack results"),
+        tag("ul", *[tag("li", *_verdict(entry)) for entry in entries], class_="verdicts"),
+        _schedule_notes(report) if needs_note else None,
+        tag("figure", bars, _bars_legend(entries), class_="bars") if bars else None,
+        *[_evaluation_details(entry) for entry in entries],
+    )
+
+
+def _schedule_notes(report: Report) -> Html:
+    note = schedule_note(report["provenance"]["config"], report["pretraining"])
+    command = tag("code", "make showcase")
+    showcase = join(" The schedule for one machine that looks for it is ", command, ".")
+    return tag(
+        "div", tag("h3", "Schedule notes"), tag("p", note, showcase), class_="callout quiet", id="schedule"
+    )
+
+
+def _bars_legend(entries: Sequence[Mapping[str, Any]]) -> Html:
+    keys = ["pretrained", "random"] + (["published"] if any(entry["published"] for entry in entries) else [])
+    words = {"pretrained": "pretrained", "random": "random init", "published": "published"}
+    return tag("figcaption", *[tag("span", words[key], class_=f"key {key}") for key in keys])
+
+
+def _evaluation_row(entry: Mapping[str, Any]) -> Html:
+    name = join(
+        tag("span", wording.label(entry["name"]), class_="name"),
+        tag("span", _setting_words(entry), class_="sub"),
+    )
+    published = entry["published"]
+    cited = (
+        join(wording.decimal(published["value"]), tag("span", published["source"], class_="sub"))
+        if published
+        else wording.UNKNOWN
+    )
+    gain_class = {"gain": "good", "loss": "bad"}.get(entry["verdict"] or "")
+    gain = tag("span", wording.signed(entry["gain"]), _error(entry["gain_standard_error"]), class_=gain_class)
+    return tag(
+        "tr",
+        tag("th", name, scope="row"),
+        tag("td", _accuracy(entry["pretrained"]), data_label="Pretrained"),
+        tag("td", _accuracy(entry["random"]), data_label="Random init"),
+        tag("td", gain if entry["gain"] is not None else wording.UNKNOWN, data_label="Gain"),
+        tag("td", cited, data_label="Published"),
+    )
+
+
+def _setting_words(entry: Mapping[str, Any]) -> str:
+    side = entry["pretrained"] or entry["random"] or {}
+    words = [wording.label(entry["protocol"] or "protocol unknown"), wording.label(entry["metric"])]
+    if side.get("num_samples"):
+        words.append(f"{wording.count(side['num_samples'])} test samples")
+    if entry["chance"] is not None:
+        words.append(f"chance {wording.decimal(entry['chance'])} %")
+    return " · ".join(words)
+
+
+def _accuracy(side: Mapping[str, Any] | None) -> str:
+    if side is None:
+        return wording.UNKNOWN
+    if side["state"] != "done":
+        return tag("span", _STATE_WORDS[side["state"]], class_=f"chip {side['state']}")
+    return tag("span", wording.decimal(side["value"]), _error(side["standard_error"]))
+
+
+def _error(standard_error: float | None) -> Html | None:
+    if standard_error is None:
+        return None
+    return tag("span", f" ± {wording.decimal(standard_error)}", class_="error")
+
+
+def _verdict(entry: Mapping[str, Any]) -> list[str]:
+    """One sentence on what the two numbers allow to say."""
+    name = tag("strong", wording.label(entry["name"]))
+    error = wording.decimal(entry["gain_standard_error"])
+    notes = join("see the ", tag("a", "schedule notes", href="#schedule"), ".")
+    if entry["verdict"] == "none":
+        sentence = (
+            f": no gain shown at this scale. {wording.signed(entry['gain'])} points is within two standard "
+            f"errors of zero (one is {error}); "
+        )
+        return [name, sentence, notes]
+    if entry["verdict"] == "loss":
+        return [name, f": random weights do better, by {_errors_away(entry)}; ", notes]
+    if entry["verdict"] == "gain":
+        return [name, f": pretraining helps, by {_errors_away(entry)}."]
+    reasons = []
+    for start in ("pretrained", "random"):
+        side = entry[start]
+        if side is None:
+            reasons.append(f"the evaluation from {start} weights was not asked for")
+        elif side["state"] != "done":
+            words = "failed" if side["state"] == "failed" else "is not there"
+            reasons.append(f"the evaluation from {start} weights {words}: {str(side['reason']).rstrip('.')}")
+    return [name, ": no comparison; ", "; ".join(reasons) or "a standard error is missing", "."]
+
+
+def _errors_away(entry: Mapping[str, Any]) -> str:
+    points = f"{wording.decimal(abs(entry['gain']))} points"
+    if not entry["gain_standard_error"]:
+        return points
+    return f"{points} ({wording.decimal(abs(entry['gain']) / entry['gain_standard_error'])} standard errors)"
+
+
+def _faults_line(side: Mapping[str, Any] | None, start: str) -> Html | None:
+    if not side or not side["faults"]:
+        return None
+    times = wording.plural(side["faults"], "time")
+    return tag("p", f"From {start} weights, an unreadable sample was replaced {times}; see its faults.jsonl.")
+
+
+def _evaluation_details(entry: Mapping[str, Any]) -> Html | None:
+    parts = [_faults_line(entry[start], start) for start in ("pretrained", "random")]
+    parts = [part for part in parts if part is not None]
+    if entry["settings"]:
+        parts += [tag("h4", "Settings"), definitions(entry["settings"])]
+    if entry["per_class"]:
+        rows = [
+            tag(
+                "tr",
+                tag("th", str(row["class"]), scope="row"),
+                *[tag("td", wording.decimal(row[start])) for start in ("pretrained", "random")],
+                tag("td", wording.count(row["total"])),
+            )
+            for row in entry["per_class"]
+        ]
+        columns = ["Class", "Pretrained", "Random init", "Test samples"]
+        parts += [
+            tag("h4", "Accuracy per class, %"),
+            tag("div", table(columns, rows, class_="compact"), class_="scroll"),
+        ]
+    if not parts:
+        return None
+    return tag("details", tag("summary", f"{wording.label(entry['name'])}: settings and classes"), *parts)

@@ -1,0 +1,87 @@
+"""The results of a report as a table for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from mae_dist.report import wording
+
+Report = Mapping[str, Any]
+
+
+def results_table(report: Report) -> Group:
+    """What rich prints for a report dict: evaluations, reconstruction, pretraining, and what is missing.
+
+    All text from outside goes through rich's Text, so that brackets in a name are no markup.
+    """
+    parts: list[Table | Text] = [_evaluations(report), _facts(report)]
+    if report["unfinished"]:
+        parts.append(Text("This report is partial:", style="bold yellow"))
+        parts += [Text(f"  {entry['what']}: {entry['reason']}") for entry in report["unfinished"]]
+    return Group(*parts)
+
+
+def _evaluations(report: Report) -> Table:
+    table = Table(title=Text(f"{report['name']} ({report['state']})"), title_justify="left")
+    table.add_column("evaluation")
+    for column in ("pretrained", "random init", "gain", "published"):
+        table.add_column(column, justify="right")
+    table.add_column("")
+    verdicts = {"gain": "gain", "none": "no gain shown", "loss": "below random", None: ""}
+    for entry in report["evaluations"]:
+        published = entry["published"]
+        table.add_row(
+            Text(entry["name"]),
+            _accuracy(entry["pretrained"]),
+            _accuracy(entry["random"]),
+            _with_error(wording.signed(entry["gain"]), entry["gain_standard_error"]),
+            Text(wording.decimal(published["value"]) if published else wording.UNKNOWN),
+            Text(verdicts[entry["verdict"]], style="green" if entry["verdict"] == "gain" else ""),
+        )
+    if not report["evaluations"]:
+        table.add_row(Text("none declared"))
+    return table
+
+
+def _accuracy(side: Mapping[str, Any] | None) -> Text:
+    if side is None:
+        return Text(wording.UNKNOWN)
+    if side["state"] != "done":
+        return Text({"failed": "failed", "missing": "not run"}[side["state"]], style="red")
+    return _with_error(wording.decimal(side["value"]), side["standard_error"])
+
+
+def _with_error(value: str, standard_error: float | None) -> Text:
+    return Text(value if standard_error is None else f"{value} ± {wording.decimal(standard_error)}")
+
+
+def _facts(report: Report) -> Table:
+    pretraining, errors = report["pretraining"], report["reconstruction"]
+    first, last = (wording.significant(pretraining[name]) for name in ("loss_first", "loss_last"))
+    lines = {
+        "pretraining": [
+            f"{wording.plural(pretraining['steps'], 'step')}, "
+            f"{wording.plural(pretraining['samples'], 'sample')}",
+            f"in {wording.duration(pretraining['seconds'])}; loss {first} → {last}",
+        ],
+        "speed": [
+            f"{wording.rate(pretraining['samples_per_second'])} samples/s,",
+            f"{wording.percent(pretraining['data_wait_share'])} of the time waiting for data,",
+            wording.plural(pretraining["faults"], "fault"),
+        ],
+    }
+    if errors and errors["state"] == "done":
+        lines["reconstruction"] = [
+            f"error {wording.significant(errors['model_mse'])};",
+            f"mean of visible pixels {wording.significant(errors['mean_visible_mse'])},",
+            f"nearest visible patch {wording.significant(errors['nearest_visible_mse'])}",
+        ]
+    table = Table.grid(padding=(0, 2))
+    for name, words in lines.items():
+        table.add_row(name, Text(" ".join(words)))
+    return table
