@@ -1,0 +1,226 @@
+"""A run as steps: catalogs, pretraining, the evaluations side by side, the report.
+
+catalog -> pretrain -> reconstruction, every evaluation from pretrained and from random weights -> report
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mae_dist import storage
+from mae_dist.config.load import digest, to_dict, to_yaml
+from mae_dist.config.schema import EvaluationConfig, RunConfig
+from mae_dist.data.catalog import Catalog
+from mae_dist.data.sources import make_source
+from mae_dist.evaluate.classification import evaluate_encoder
+from mae_dist.evaluate.reconstruction import evaluate_reconstruction
+from mae_dist.orchestrate.provenance import environment
+from mae_dist.orchestrate.step import Demand, Step
+from mae_dist.report.publish import write_report
+from mae_dist.train.launch import run_training
+from mae_dist.train.training import Training
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """What every step is given: the run, and what the cluster is."""
+
+    config: RunConfig
+    use_gpu: bool
+    evaluation: str | None = None
+    start_from: str | None = None
+    is_test: bool = False
+
+
+def run_uri(config: RunConfig, inputs: Mapping[str, str]) -> str:
+    """The run directory: storage, name and a digest of what decides the pretraining."""
+    return storage.join(config.storage, f"{config.name}-{digest(pretraining_identity(config, inputs))}")
+
+
+def pretraining_identity(config: RunConfig, inputs: Mapping[str, str]) -> dict[str, Any]:
+    """All that the pretrained weights depend on, as plain data; where and how fast they are made is left out.
+
+    `inputs` maps "catalog" to the digest of the samples, or to the source that they will be listed from.
+    """
+    fields = to_dict(config)
+    decides = ("seed", "input", "model", "mask", "target", "augment")
+    # How a global batch is cut into micro-batches is a matter of the machines, not of the samples.
+    train = {name: value for name, value in fields["train"].items() if name != "micro_batch"}
+    identity = {name: fields[name] for name in decides} | {"train": train}
+    return identity | {"catalog": inputs["catalog"]}
+
+
+def build_steps(config: RunConfig, inputs: Mapping[str, str], *, use_gpu: bool) -> list[Step]:
+    """The steps of a run in an order that respects their needs; inputs as for `pretraining_identity`."""
+    job = Job(config=config, use_gpu=use_gpu)
+    train_samples = Step(
+        name="catalog",
+        run=make_catalog,
+        config=job,
+        identity=inputs["catalog"],
+        output="catalog/train",
+    )
+    pretrain = Step(
+        name="pretrain",
+        run=run_pretraining,
+        config=job,
+        identity=pretraining_identity(config, inputs),
+        output="",
+        needs=(train_samples,),
+        demand=_demand(config, None, use_gpu),
+    )
+    steps = [train_samples, pretrain]
+    if config.data.test_catalog is not None:
+        test_samples = Step(
+            name="test_catalog",
+            run=make_catalog,
+            config=Job(config=config, use_gpu=use_gpu, is_test=True),
+            identity=inputs["test_catalog"],
+            output="catalog/test",
+        )
+        steps.append(test_samples)
+        steps.append(
+            Step(
+                name="reconstruction",
+                run=run_reconstruction,
+                config=job,
+                identity={"gallery_samples": config.gallery_samples},
+                output="evaluations/reconstruction",
+                needs=(pretrain, test_samples),
+                demand=Demand(cpus=1),
+            )
+        )
+        for name, protocol in config.evaluations.items():
+            for start_from in protocol.start_from:
+                steps.append(_evaluation_step(job, name, protocol, start_from, steps))
+    report = Step(
+        name="report",
+        run=run_report,
+        config=job,
+        identity="report",
+        output="report",
+        after=tuple(steps),
+        always=True,
+    )
+    return [*steps, report]
+
+
+def _evaluation_step(
+    job: Job, name: str, protocol: EvaluationConfig, start_from: str, before: list[Step]
+) -> Step:
+    by_name = {step.name: step for step in before}
+    needs = [by_name["catalog"], by_name["test_catalog"]]
+    after: list[Step] = []
+    # The baseline does not depend on the pretraining, but does not compete with it either.
+    (needs if start_from == "pretrained" else after).append(by_name["pretrain"])
+    fields = to_dict(job.config)
+    # The other starting points of the protocol are steps of their own; workers are a matter of the machines.
+    aside = {"start_from", "workers"}
+    settings = {part: value for part, value in fields["evaluations"][name].items() if part not in aside}
+    return Step(
+        name=f"{name}-{start_from}",
+        run=run_evaluation,
+        config=Job(config=job.config, use_gpu=job.use_gpu, evaluation=name, start_from=start_from),
+        identity={part: fields[part] for part in ("seed", "input", "model")} | settings,
+        output=f"evaluations/{name}-{start_from}",
+        needs=tuple(needs),
+        after=tuple(after),
+        demand=_demand(job.config, protocol, job.use_gpu),
+    )
+
+
+def make_catalog(job: Job, output: str, inputs: Mapping[str, str]) -> dict[str, Any]:
+    """List the samples of the recipe's source, drawing them first where the source says so."""
+    data = job.config.data
+    source = data.test_catalog if job.is_test else data.catalog
+    assert source is not None
+    catalog = make_source(source, work_folder=output)
+    catalog.save(_catalog_file(output))
+    return {"source": source, "digest": catalog.digest, "num_samples": catalog.num_samples}
+
+
+def run_pretraining(job: Job, output: str, inputs: Mapping[str, str]) -> dict[str, Any]:
+    """Train the masked autoencoder and export it."""
+    training = Training(config=job.config, output=output, catalog=_catalog_file(inputs["catalog"]))
+    return run_training(training, use_gpu=job.use_gpu)
+
+
+def run_reconstruction(job: Job, output: str, inputs: Mapping[str, str]) -> dict[str, Any]:
+    """Held-out reconstruction error and gallery."""
+    return evaluate_reconstruction(
+        job.config,
+        weights=_weights(inputs["pretrain"]),
+        catalog=_catalog_file(inputs["test_catalog"]),
+        output=output,
+    )
+
+
+def run_evaluation(job: Job, output: str, inputs: Mapping[str, str]) -> dict[str, Any]:
+    """One protocol from one starting point."""
+    assert job.evaluation is not None
+    assert job.start_from is not None
+    training = Training(
+        config=job.config,
+        output=output,
+        catalog=_catalog_file(inputs["catalog"]),
+        test_catalog=_catalog_file(inputs["test_catalog"]),
+        evaluation=job.evaluation,
+        weights=_weights(inputs["pretrain"]) if job.start_from == "pretrained" else None,
+    )
+    return evaluate_encoder(training, name=job.evaluation, start_from=job.start_from, use_gpu=job.use_gpu)
+
+
+def run_report(job: Job, output: str, inputs: Mapping[str, str]) -> dict[str, Any]:
+    """Write the page and report.json into the run directory."""
+    run = output.removesuffix("/report")
+    where = storage.join(run, "environment.json")
+    storage.write_json(where, storage.read_json(where) | _catalogs(run, job.config))
+    return {"state": write_report(run)["state"]}
+
+
+def prepare(uri: str, config: RunConfig, *, cluster: Mapping[str, float], use_gpu: bool) -> None:
+    """Write config.yaml and environment.json into the run directory."""
+    storage.write_bytes(storage.join(uri, "config.yaml"), to_yaml(config).encode())
+    found = environment(cluster=dict(cluster), device="gpu" if use_gpu else "cpu")
+    storage.write_json(storage.join(uri, "environment.json"), found)
+
+
+def describe_steps(steps: Sequence[Step]) -> str:
+    """The steps with what they need and hold, one line each."""
+    lines = []
+    for step in steps:
+        before = ", ".join(other.name for other in (*step.needs, *step.after)) or "nothing"
+        lines.append(f"{step.name:<32} {step.demand.cpus:g} CPUs, {step.demand.gpus:g} GPUs; after {before}")
+    return "\n".join(lines)
+
+
+def _catalogs(store_uri: str, config: RunConfig) -> dict[str, Any]:
+    described: dict[str, Any] = {}
+    for name, part, source in [
+        ("catalog", "train", config.data.catalog),
+        ("test_catalog", "test", config.data.test_catalog),
+    ]:
+        file = _catalog_file(storage.join(store_uri, "catalog", part))
+        if source is None or not storage.exists(file):
+            described[name] = None
+            continue
+        catalog = Catalog.load(file)
+        described[name] = {"uri": source, "digest": catalog.digest, "num_samples": catalog.num_samples}
+    return described
+
+
+def _catalog_file(folder: str) -> str:
+    return storage.join(folder, "catalog.parquet")
+
+
+def _weights(run: str) -> str:
+    return storage.join(run, "export", "model.safetensors")
+
+
+def _demand(config: RunConfig, evaluation: EvaluationConfig | None, use_gpu: bool) -> Demand:
+    workers = config.workers_for(evaluation)
+    # One decode task at least has to fit beside the workers.
+    cpus = workers * config.resources.cpus_per_worker + config.data.cpus_per_task
+    return Demand(cpus=cpus, gpus=workers if use_gpu else 0)

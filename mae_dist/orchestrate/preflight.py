@@ -1,0 +1,112 @@
+"""Everything that can be known to be wrong before anything is started; all of it at once."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+from mae_dist import storage
+from mae_dist.config.schema import RunConfig
+from mae_dist.data import sources
+from mae_dist.data.catalog import Catalog, CatalogError, labels_disagree
+from mae_dist.data.readers import SourceError
+from mae_dist.data.readers.official import difference
+from mae_dist.data.shards import ShardError
+
+log = logging.getLogger(__name__)
+
+
+class PreflightError(ValueError):
+    """A run cannot work as asked; lists every problem with where, what and what would be right."""
+
+    def __init__(self, name: str, problems: list[str]) -> None:
+        super().__init__(f"{name}: {len(problems)} problem(s)\n" + "\n".join(f"  {p}" for p in problems))
+
+
+def check_inputs(config: RunConfig) -> dict[str, str]:
+    """Look at storage and samples; returns what stands for the samples in the run's digest, by field.
+
+    Each source is listed once, which takes minutes where it is large. A catalog of a public data set that is
+    not complete is warned of. Raises PreflightError. Nothing is written.
+    """
+    problems: list[str] = []
+    try:
+        storage.check_writable(config.storage)
+    except storage.StorageError as error:
+        problems.append(f"storage: {error}")
+    inputs: dict[str, str] = {}
+    catalogs: dict[str, Catalog] = {}
+    for field, source in [("catalog", config.data.catalog), ("test_catalog", config.data.test_catalog)]:
+        if source is None:
+            continue
+        try:
+            inputs[field], catalog = sources.identify(source)
+        except (storage.StorageError, CatalogError, SourceError, ShardError) as error:
+            problems.append(f"data.{field}: {error}")
+            continue
+        if catalog is not None:
+            catalogs[field] = catalog
+            differs = difference(catalog.origin, catalog.num_samples)
+            if differs is not None:
+                log.warning("data.%s: %s", field, differs)
+    if config.evaluations:
+        problems += _label_problems(catalogs)
+    if config.evaluations and config.data.test_catalog is None:
+        problems.append(
+            "data.test_catalog: the evaluations need samples to be scored on; give "
+            "--set data.test_catalog=URI, or --set evaluations={} for none"
+        )
+    if problems:
+        raise PreflightError(config.name, problems)
+    return inputs
+
+
+def check_capacity(config: RunConfig, capacity: Mapping[str, float]) -> bool:
+    """Whether the run uses GPUs on a cluster of this capacity ("CPU", "GPU").
+
+    Raises PreflightError if the cluster can never hold one training step.
+    """
+    resources = config.resources
+    use_gpu = resources.device == "gpu" or (resources.device == "auto" and capacity.get("GPU", 0) > 0)
+    problems = []
+    groups = {"resources.workers": resources.workers} | {
+        f"evaluations.{name}.workers": protocol.workers or 0 for name, protocol in config.evaluations.items()
+    }
+    field, workers = max(groups.items(), key=lambda group: group[1])
+    if use_gpu and workers > capacity.get("GPU", 0):
+        problems.append(
+            f"{field}: {workers} workers need as many GPUs, the cluster has at most "
+            f"{capacity.get('GPU', 0):g}; lower {field} or set resources.device=cpu"
+        )
+    needed = workers * resources.cpus_per_worker + config.data.cpus_per_task
+    if needed > capacity.get("CPU", 0):
+        problems.append(
+            f"resources: {workers} worker(s) of {resources.cpus_per_worker:g} CPUs and one decode "
+            f"task of {config.data.cpus_per_task:g} need {needed:g} CPUs, the cluster has at most "
+            f"{capacity.get('CPU', 0):g}; lower {field}, resources.cpus_per_worker or data.cpus_per_task"
+        )
+    if problems:
+        raise PreflightError(config.name, problems)
+    return use_gpu
+
+
+def _label_problems(catalogs: Mapping[str, Catalog]) -> list[str]:
+    """What keeps evaluations from training and scoring on these samples, by field."""
+    advice = "give labelled samples, or --set evaluations={} for none"
+    problems = []
+    for field, catalog in catalogs.items():
+        num_unlabelled = int((catalog.table["label"].to_numpy() < 0).sum())
+        if catalog.num_classes < 2:
+            problems.append(
+                f"data.{field}: its samples have {catalog.num_classes} classes, and the evaluations need at "
+                f"least two; {advice}"
+            )
+        elif num_unlabelled:
+            problems.append(
+                f"data.{field}: {num_unlabelled} of its {catalog.num_samples} samples have no label, and the "
+                f"evaluations need one for each; {advice}"
+            )
+    if len(catalogs) == 2 and not problems:
+        complaint = labels_disagree(catalogs["catalog"], catalogs["test_catalog"])
+        problems += [f"data.test_catalog: {complaint}"] if complaint else []
+    return problems

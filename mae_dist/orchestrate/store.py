@@ -1,0 +1,157 @@
+"""The run directory: which steps are done, and which driver may write."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from mae_dist import storage
+from mae_dist.orchestrate.step import Step
+
+BEAT_SECONDS = 5.0
+SILENT_BEATS = 4
+"""A driver on another host counts as dead when its beat has not changed for so many."""
+
+
+class RunLockedError(RuntimeError):
+    """Another live driver holds the run directory."""
+
+
+class RunStore:
+    """Markers and summaries of steps in one run directory."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+
+    def output(self, step: Step) -> str:
+        """Where the step writes."""
+        return storage.join(self.uri, step.output)
+
+    def is_done(self, step: Step) -> bool:
+        """Whether a step of this key has finished here."""
+        record = self.record(step)
+        return record is not None and record["state"] == "done" and record["key"] == step.key
+
+    def record(self, step: Step) -> dict[str, Any] | None:
+        """What DONE.json says, whatever key it is of; None if there is none."""
+        uri = self._marker(step)
+        return storage.read_json(uri) if storage.exists(uri) else None
+
+    def finish(self, step: Step, *, seconds: float, summary: Mapping[str, Any]) -> None:
+        """Mark the step as done."""
+        self._write(step, {"state": "done", "reason": None, "seconds": seconds, "summary": dict(summary)})
+
+    def fail(self, step: Step, *, seconds: float, reason: str) -> None:
+        """Mark the step as failed; it is run again with the next job."""
+        self._write(step, {"state": "failed", "reason": reason, "seconds": seconds, "summary": {}})
+
+    def begin(self, step: Step) -> None:
+        """Make the step's folder its own, without what a step of another key has left, finished or not.
+
+        A step that was interrupted goes on from its checkpoints, which must be those of its own settings. The
+        run directory itself belongs to one pretraining alone and is never cleared.
+        """
+        if not step.output:
+            return
+        uri = storage.join(self.output(step), "BEGUN.json")
+        begun = storage.read_json(uri) if storage.exists(uri) else {}
+        if begun.get("key") != step.key:
+            storage.delete_tree(self.output(step))
+            storage.write_json(uri, {"step": step.name, "key": step.key})
+
+    def _write(self, step: Step, record: dict[str, Any]) -> None:
+        storage.write_json(self._marker(step), {"step": step.name, "key": step.key} | record)
+
+    def _marker(self, step: Step) -> str:
+        return storage.join(self.output(step), "DONE.json")
+
+
+class DriverLock:
+    """One driver per run directory. A dead driver's lock is taken over; a live one's is respected.
+
+    On the same host a dead process is seen at once; elsewhere its beat has to stand still for a while, so no
+    two clocks are ever compared.
+    """
+
+    def __init__(self, run_uri: str) -> None:
+        self._uri = storage.join(run_uri, "driver.lock")
+        self._owner = {
+            "host": socket.gethostname(),
+            "boot": _boot_id(),
+            "pid": os.getpid(),
+            "process_started": psutil.Process().create_time(),
+            "command": " ".join(sys.argv),
+        }
+        self._beat = 0
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> DriverLock:
+        while not storage.create_exclusive(self._uri, self._content()):
+            holder = _read_lock(self._uri)
+            if holder is None:
+                continue
+            if _is_alive(holder, self._uri):
+                raise RunLockedError(
+                    f"{self._uri.removesuffix('/driver.lock')}: another driver works on this run: process "
+                    f"{holder['pid']} on {holder['host']} ({holder['command']}). Wait for it, stop it, or "
+                    "give this run another name (--set name=...)"
+                )
+            storage.delete(self._uri)
+        self._thread = threading.Thread(target=self._keep_beating, name="driver-lock", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+        storage.delete(self._uri)
+
+    def _keep_beating(self) -> None:
+        while not self._stop.wait(BEAT_SECONDS):
+            self._beat += 1
+            storage.write_bytes(self._uri, self._content())
+
+    def _content(self) -> bytes:
+        return json.dumps(self._owner | {"beat": self._beat}).encode()
+
+
+def _read_lock(uri: str) -> dict[str, Any] | None:
+    try:
+        return storage.read_json(uri)
+    except storage.StorageNotFoundError:
+        return None
+
+
+def _is_alive(holder: dict[str, Any], uri: str) -> bool:
+    if holder["boot"] == _boot_id() and holder["host"] == socket.gethostname():
+        try:
+            process = psutil.Process(holder["pid"])
+            # A killed process whose parent has not asked after it still has an entry, but writes no more.
+            is_over = process.status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+            return not is_over and process.create_time() == holder["process_started"]
+        except psutil.NoSuchProcess:
+            return False
+    for _ in range(SILENT_BEATS):
+        time.sleep(BEAT_SECONDS)
+        now = _read_lock(uri)
+        if now is None:
+            return False
+        if now["beat"] != holder["beat"]:
+            return True
+    return False
+
+
+def _boot_id() -> str:
+    file = Path("/proc/sys/kernel/random/boot_id")
+    return file.read_text().strip() if file.exists() else ""
