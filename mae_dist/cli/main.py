@@ -1,0 +1,60 @@
+"""The command `mae-dist`: finds the subcommand, and turns a user's mistake into one screen and status 2.
+
+A subcommand is a module with `add_arguments(parser)` and `run(arguments) -> exit status`, named in COMMANDS.
+Only the one that is called is imported, so that a mistake in a recipe is answered before torch or Ray would
+have loaded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from mae_dist.config.problems import ConfigError
+from mae_dist.storage import StorageError
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "run": ("run a recipe: pretrain, evaluate, report; again to do what is missing", "mae_dist.cli.run"),
+    "report": ("write the report of a run again and print its results", "mae_dist.cli.report"),
+    "catalog": ("list the samples of a folder, of shards or of a list in one file", "mae_dist.cli.catalog"),
+    "recipes": ("list the packaged recipes", "mae_dist.cli.recipes"),
+    "config": ("show a recipe with every value filled in, or every field there is", "mae_dist.cli.config"),
+    "sizes": ("list the named models with parameters and multiply-adds", "mae_dist.cli.sizes"),
+}
+"""name: (what it does, module)."""
+
+USER_ERRORS: tuple[type[Exception], ...] = (ConfigError, StorageError)
+"""What a user can put right: shown without a traceback."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one subcommand; returns the exit status, 2 for a mistake in what was asked."""
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    parser = argparse.ArgumentParser(
+        prog="mae-dist",
+        description="Masked autoencoders on a Ray cluster: from a bucket to an evaluated encoder.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    called = None
+    for name, (summary, module) in COMMANDS.items():
+        command = commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
+        if arguments and arguments[0] == name:
+            called = importlib.import_module(module)
+            called.add_arguments(command)
+    parsed = parser.parse_args(arguments)
+    assert called is not None  # argparse has refused any other first word
+    try:
+        return called.run(parsed)
+    except USER_ERRORS as error:
+        print(error, file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # `mae-dist ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,129 @@
+"""`mae-dist run` and the job scripts: read the recipe, check everything, run the steps, show the result."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+
+from rich.console import Console
+
+from mae_dist.cli.config import add_recipe_arguments, add_set_argument
+from mae_dist.config.load import load
+from mae_dist.config.problems import ConfigError
+from mae_dist.config.schema import RunConfig
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """RECIPE, and what a job script takes too."""
+    add_recipe_arguments(parser)
+    _add_options(parser)
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--storage", help="folder or s3:// prefix for run directories (--set storage=...)")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="check everything, print the steps, start nothing"
+    )
+
+
+def main(recipe: str, arguments: Sequence[str] | None = None) -> int:
+    """A job script's whole body: run this recipe with the command line's changes; returns the exit status."""
+    parser = argparse.ArgumentParser(description=f"Run the recipe {recipe}.")
+    parser.add_argument("--recipe", default=recipe, help="another recipe by name, or a YAML file")
+    add_set_argument(parser)
+    _add_options(parser)
+    return run(parser.parse_args(arguments))
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """0 if every step is done, 1 if one failed, 2 if the run cannot work as asked; nothing was started then.
+
+    2 also if its storage stops answering; the same command goes on from there.
+    """
+    settings = arguments.settings + ([f"storage={arguments.storage}"] if arguments.storage else [])
+    try:
+        config = load(arguments.recipe, settings)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return run_config(_anchored(config), dry_run=arguments.dry_run)
+
+
+def _anchored(config: RunConfig) -> RunConfig:
+    """Every path made absolute: the workers of a run stand in folders of their own."""
+    from mae_dist import storage
+
+    data = replace(
+        config.data,
+        catalog=storage.absolute(config.data.catalog),
+        test_catalog=config.data.test_catalog and storage.absolute(config.data.test_catalog),
+    )
+    return replace(config, storage=storage.absolute(config.storage), data=data)
+
+
+def run_config(config: RunConfig, *, dry_run: bool = False) -> int:
+    """Run a config that has been read; exit status as `run`."""
+    console = Console()
+    console.print(f"[bold]{config.name}[/bold]: checking the inputs ...")
+    # Imported here: pyarrow and s3fs take a second, and a mistake in the recipe is told without them.
+    from mae_dist.orchestrate.preflight import PreflightError, check_capacity, check_inputs
+    from mae_dist.orchestrate.store import DriverLock, RunLockedError, RunStore
+    from mae_dist.storage import StorageError
+
+    try:
+        inputs = check_inputs(config)
+    except (PreflightError, StorageError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    # Torch and ray take seconds more; missing samples are told without them.
+    from mae_dist.cli.display import StepDisplay
+    from mae_dist.orchestrate import experiment, runner
+
+    try:
+        is_joining = runner.is_cluster_running()
+        if is_joining:
+            console.print("joining the cluster ...")
+            runner.connect()
+        cluster = runner.capacity() if is_joining else runner.local_capacity()
+        use_gpu = check_capacity(config, cluster)
+        steps = experiment.build_steps(config, inputs, use_gpu=use_gpu)
+        uri = experiment.run_uri(config, inputs)
+        if dry_run:
+            console.print(
+                f"run directory  {uri}\n{experiment.describe_steps(steps)}", markup=False, soft_wrap=True
+            )
+            return 0
+        with DriverLock(uri):
+            console.print(f"run directory  {uri}", soft_wrap=True)
+            if not is_joining:
+                console.print("starting Ray ...")
+                runner.connect()
+            experiment.prepare(uri, config, cluster=cluster, use_gpu=use_gpu)
+            with StepDisplay(console) as display:
+                statuses = runner.run_steps(steps, RunStore(uri), show=display.show)
+    except (PreflightError, RunLockedError, runner.ClusterError, StorageError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    _show_report(console, uri)
+    bad = [status for status in statuses if status.state in ("failed", "skipped")]
+    for status in bad:
+        print(f"{status.step.name} {status.state}: {status.reason}", file=sys.stderr)
+    return 1 if bad else 0
+
+
+def _show_report(console: Console, uri: str) -> None:
+    from mae_dist import storage
+    from mae_dist.report.terminal import results_table
+
+    twin = storage.join(uri, "report", "report.json")
+    if storage.exists(twin):
+        console.print(results_table(storage.read_json(twin)))
+        _say(console, f"report         {storage.join(uri, 'report', 'index.html')}")
+        _say(console, f"as data        {twin}")
+
+
+def _say(console: Console, text: str) -> None:
+    """As it is: a path may hold brackets, and must not be broken where it is copied from."""
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
