@@ -39,7 +39,7 @@ APART = [{"model", "data"}, {"evaluate", "report"}]
 ROOMS = {
     "ray": {"data/plan.py", "train/worker.py", "train/launch.py", "orchestrate/runner.py"},
     "deepspeed": {"train/zero.py"},
-    "av": {"data/video.py"},
+    "av": {"data/video/"},
     "simplejpeg": {"data/jpeg.py"},
     "fsspec": {"storage/"},
     "s3fs": {"storage/"},

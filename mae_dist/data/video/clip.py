@@ -1,0 +1,142 @@
+"""The bytes of a video file as the frames of a clip.
+
+    packets   read all of them, undecoded: their timestamps are the list of frames (headers are not trusted)
+    choose    the caller says which frames it wants, given how many there are
+    decode    from the last keyframe before the first wanted frame until the last wanted one
+
+Where a file has no usable timestamps, or decoding from the middle does not give every wanted frame, it is
+decoded and counted from its start instead.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import av
+import av.container
+import av.error
+import numpy as np
+
+from mae_dist.data.decoded import Decoded, Pixels
+from mae_dist.data.limits import DecodeError, DecodeLimits
+from mae_dist.data.video.packets import PacketList
+
+Choose = Callable[[int], np.ndarray]
+
+
+def open_clip(data: bytes, choose: Choose, limits: DecodeLimits | None = None) -> Decoded:
+    """As `read_clip`, with the frames left as they are until a crop of them is asked for."""
+    return Pixels(read_clip(data, choose, limits))
+
+
+def read_clip(data: bytes, choose: Choose, limits: DecodeLimits | None = None) -> np.ndarray:
+    """Decode the chosen frames of the first video stream: uint8 (T, H, W, 3) RGB, upright.
+
+    `choose` is given the number of frames and returns the ids (T,) it wants, in any order and with repeats;
+    it may be called twice and must answer the same number with the same ids. Raises DecodeError for a
+    file that holds no video, goes beyond the limits, or is damaged between the keyframe before the first and
+    the last wanted frame, so far as FFmpeg can notice. A transport stream that was cut off is only shorter.
+    """
+    limits = limits or DecodeLimits()
+    if not data:
+        raise DecodeError("the file is empty")
+    deadline = time.thread_time() + limits.seconds
+    try:
+        video = PacketList.scan(data, limits, deadline)
+        clip = _decode_by_time(video, choose) if video.times is not None else None
+        return _decode_by_count(data, video, choose) if clip is None else clip
+    except av.error.FFmpegError as error:
+        raise DecodeError(f"not a readable video: {error.strerror or error}") from error
+
+
+def _decode_by_time(video: PacketList, choose: Choose) -> np.ndarray | None:
+    """The chosen frames, found by their timestamps; None where that does not give all of them."""
+    assert video.times is not None
+    ids = _checked(choose(len(video.times)), len(video.times))
+    wanted = video.times[np.unique(ids)]
+    keyframes = [
+        index
+        for index, packet in enumerate(video.packets)
+        if packet.is_keyframe and packet.pts is not None and packet.pts <= wanted[0]
+    ]
+    # Frames that are shown before a keyframe but stored behind it may refer to frames before it; those that
+    # are shown after it never do.
+    start = keyframes[-1] if keyframes else 0
+    start_time = video.packets[start].pts
+    remaining = set(wanted.tolist())
+    pixels: dict[int, np.ndarray] = {}
+    last_time = None
+    try:
+        for frame in video.decode(video.packets[start:], wanted_times=set(remaining)):
+            if frame.pts is None or (last_time is not None and frame.pts <= last_time):
+                return None
+            last_time = frame.pts
+            if start_time is None or frame.pts >= start_time:
+                _refuse_damaged(video, frame)
+            if frame.pts in remaining:
+                remaining.remove(frame.pts)
+                pixels[frame.pts] = _to_rgb(frame, pixels, video.limits)
+            if not remaining:
+                return _stack([pixels[int(video.times[index])] for index in ids])
+    except (av.error.FFmpegError, DecodeError):
+        if start == 0:
+            raise
+    return None
+
+
+def _decode_by_count(data: bytes, video: PacketList, choose: Choose) -> np.ndarray:
+    """The chosen frames, counted from the start of the file, which is decoded once more to count them."""
+    fresh = PacketList.scan(data, video.limits, video.deadline)
+    num_frames = 0
+    for frame in fresh.decode(fresh.packets):
+        _refuse_damaged(fresh, frame)
+        num_frames += 1
+    if not num_frames:
+        raise DecodeError("no frame of the video can be decoded")
+    ids = _checked(choose(num_frames), num_frames)
+    remaining = set(ids.tolist())
+    pixels: dict[int, np.ndarray] = {}
+    fresh = PacketList.scan(data, video.limits, video.deadline)
+    for index, frame in enumerate(fresh.decode(fresh.packets)):
+        if index in remaining:
+            remaining.remove(index)
+            pixels[index] = _to_rgb(frame, pixels, video.limits)
+        if not remaining:
+            break
+    return _stack([pixels[index] for index in ids])
+
+
+def _checked(ids: np.ndarray, num_frames: int) -> np.ndarray:
+    assert ids.min() >= 0, "choose() must stay within the video"
+    assert ids.max() < num_frames, "choose() must stay within the video"
+    return ids
+
+
+def _refuse_damaged(video: PacketList, frame: av.VideoFrame) -> None:
+    """FFmpeg conceals damage with pixels of other frames and marks the frame; that is not the video."""
+    if frame.is_corrupt:
+        base = video.stream.time_base
+        where = "" if frame.pts is None or base is None else f" at {float(frame.pts * base):.2f} s"
+        raise DecodeError(f"the frame{where} is damaged")
+
+
+def _to_rgb(frame: av.VideoFrame, earlier: dict[int, np.ndarray], limits: DecodeLimits) -> np.ndarray:
+    """uint8 (H, W, 3), turned upright. FFmpeg converts with the matrix and range that the frame declares."""
+    limits.check_pixels(frame.width, frame.height)
+    if (len(earlier) + 1) * frame.width * frame.height > limits.clip_pixels:
+        raise DecodeError(
+            f"a clip of {frame.width}x{frame.height} frames exceeds {limits.clip_pixels:,} pixels"
+        )
+    pixels = frame.to_ndarray(format="rgb24", threads=1)
+    if frame.rotation % 90 == 0:
+        # `rotation` is the counter-clockwise angle by which a player turns the picture; so does rot90.
+        pixels = np.rot90(pixels, frame.rotation // 90 % 4)
+    return pixels
+
+
+def _stack(frames: list[np.ndarray]) -> np.ndarray:
+    shapes = {frame.shape for frame in frames}
+    if len(shapes) > 1:
+        raise DecodeError(f"the picture changes its size within the clip: {sorted(shapes)}")
+    return np.stack(frames)

@@ -1,0 +1,135 @@
+"""A video file as its undecoded packets, in decoding order, and what it takes to decode some of them.
+
+Decoding uses one thread: frame threads of FFmpeg can hang when a decoder is closed early (PyAV #1861), and
+many decodes run side by side anyway.
+"""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import av
+import av.container
+import numpy as np
+
+from mae_dist.data.limits import DecodeError, DecodeLimits
+
+# In these containers the timestamps of packets are in decoding order and say nothing about presentation.
+_UNTIMED_FORMATS = {"avi"}
+# Leaving out frames that no other frame refers to is exact for these codecs (for HEVC and AV1 it is not).
+_SKIPPING_CODECS = {"h264"}
+# Playlists and session descriptions are formats too: without this FFmpeg opens the files that one names, or
+# listens on a network port.
+_CLOSED = {"protocol_whitelist": "none"}
+
+
+@dataclass(frozen=True, slots=True)
+class PacketList:
+    """The undecoded packets of a video stream, in decoding order, and what it takes to decode them."""
+
+    container: av.container.InputContainer
+    stream: av.VideoStream
+    packets: Sequence[av.Packet]
+    times: np.ndarray | None
+    """Presentation times of the frames, ascending; None where they cannot be relied on."""
+    limits: DecodeLimits
+    deadline: float
+
+    @classmethod
+    def scan(cls, data: bytes, limits: DecodeLimits, deadline: float) -> PacketList:
+        container = _open(data, limits)
+        stream = container.streams.video[0]
+        limits.check_pixels(stream.width, stream.height)
+        packets: list[av.Packet] = []
+        for packet in container.demux(stream):
+            if packet.size:
+                packets.append(packet)
+            if len(packets) > limits.frames:
+                raise DecodeError(f"more than {limits.frames:,} frames")
+            _check_time(limits, deadline)
+        if not packets:
+            raise DecodeError("the video stream has no frames")
+        _check_complete(data, container, stream, packets)
+        return cls(container, stream, packets, _presentation_times(container, packets), limits, deadline)
+
+    def decode(
+        self, packets: Sequence[av.Packet], wanted_times: set[int] | None = None
+    ) -> Iterator[av.VideoFrame]:
+        """Frames of these packets in the order of presentation.
+
+        With `wanted_times` frames at other times may be left out.
+        """
+        context = self.stream.codec_context
+        skipping = wanted_times is not None and context.name in _SKIPPING_CODECS
+        for packet in (*packets, None):
+            _check_time(self.limits, self.deadline)
+            if packet is not None and packet.is_corrupt:
+                raise DecodeError("a packet of the video is incomplete")
+            if skipping and packet is not None:
+                context.skip_frame = "DEFAULT" if packet.pts in wanted_times else "NONREF"  # type: ignore[operator]
+            yield from context.decode(packet)
+
+
+def _open(data: bytes, limits: DecodeLimits) -> av.container.InputContainer:
+    # `max_pixels` stops a decoder before it allocates what an absurd header asks for.
+    options = _CLOSED | {"max_pixels": str(limits.pixels), "threads": "1"}
+    container = av.open(io.BytesIO(data), "r", metadata_errors="replace", options=options)
+    if not container.streams.video:
+        raise DecodeError("the file has no video stream")
+    context = container.streams.video[0].codec_context
+    if context is None:
+        raise DecodeError("the video is coded in a way that FFmpeg cannot decode")
+    context.thread_count = 1
+    context.thread_type = "NONE"
+    context.options = {"max_pixels": str(limits.pixels)}
+    return container
+
+
+def _presentation_times(
+    container: av.container.InputContainer, packets: Sequence[av.Packet]
+) -> np.ndarray | None:
+    times = [packet.pts for packet in packets if not packet.is_discard]
+    if (
+        container.format.name in _UNTIMED_FORMATS
+        or not times
+        or None in times
+        or len(set(times)) != len(times)
+    ):
+        return None
+    return np.sort(np.array(times, dtype=np.int64))
+
+
+def _check_complete(
+    data: bytes,
+    container: av.container.InputContainer,
+    stream: av.VideoStream,
+    packets: Sequence[av.Packet],
+) -> None:
+    """Raise DecodeError if the file ends long before its header says (MP4 notices by itself)."""
+    if container.format.name == "avi" and len(packets) < 0.9 * stream.frames:
+        raise DecodeError(f"cut short: the header promises {stream.frames} frames, {len(packets)} are there")
+    if not container.format.name.startswith("matroska") or not container.duration:
+        return
+    promised = container.duration / av.time_base
+    if _end_seconds(packets) < 0.9 * promised - 0.5:
+        # The sound may be longer than the picture.
+        with av.open(io.BytesIO(data), "r", metadata_errors="replace", options=_CLOSED) as again:
+            end = _end_seconds(again.demux())
+        if end < 0.9 * promised - 0.5:
+            raise DecodeError(
+                f"cut short: the header promises {promised:.1f} s, the data ends at {end:.1f} s"
+            )
+
+
+def _end_seconds(packets: Iterator[av.Packet] | Sequence[av.Packet]) -> float:
+    return max(
+        (float(p.pts * p.time_base) for p in packets if p.pts is not None and p.time_base), default=0.0
+    )
+
+
+def _check_time(limits: DecodeLimits, deadline: float) -> None:
+    if time.thread_time() > deadline:
+        raise DecodeError(f"decoding took more than {limits.seconds:g} s of CPU time")
