@@ -24,6 +24,7 @@ from mae_dist.data.transforms import (
     center_box,
     flip,
     multi_scale_box,
+    needs_torch,
     random_resized_box,
 )
 
@@ -68,6 +69,8 @@ def augment(
 
 def prepare(config: AugmentConfig, size: InputConfig) -> None:
     """Import and build what `augment` will use, because the first sample should not pay for it."""
+    if needs_torch(size.height, size.width):
+        import torch  # noqa: F401
     if config.rand_augment is not None:
         _transform(config.rand_augment, config.interpolation, size)
 

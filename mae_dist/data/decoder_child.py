@@ -24,7 +24,6 @@ import struct
 import sys
 import traceback
 from collections.abc import Callable
-from functools import cache
 from multiprocessing.connection import Connection
 from typing import NamedTuple
 
@@ -103,8 +102,6 @@ def _work(
     for number, job in enumerate(jobs):
         AT_WORK.pack_into(arena, 0, number)
         request = Request(arena[job.start : job.end], job.media, job.sample, job.epochs)
-        if job.media == "image":
-            _prepare_images(spec)
         # Counts the time of this process on a CPU; what it does at the end, nobody can catch or delay.
         signal.setitimer(signal.ITIMER_PROF, spec.limits.seconds * KILLED_BEYOND)
         try:
@@ -118,14 +115,6 @@ def _work(
         finally:
             signal.setitimer(signal.ITIMER_PROF, 0)
     return None
-
-
-@cache
-def _prepare_images(spec: ViewSpec) -> None:
-    """Once, and not before there are images: videos do without, and it takes memory."""
-    _limit_memory(None)
-    spec.prepare_images()
-    _limit_memory(spec.limits.memory)
 
 
 def _end_with(lifeline: int) -> None:

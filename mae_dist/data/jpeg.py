@@ -17,7 +17,7 @@ from PIL import Image
 
 from mae_dist.data.decoded import Decoded, Pixels
 from mae_dist.data.limits import DecodeLimits
-from mae_dist.data.transforms import FILTERS, Box
+from mae_dist.data.transforms import FILTERS, Box, crop_resize
 
 _START, _END = b"\xff\xd8\xff", b"\xff\xd9"
 _COLORS = ("YCbCr", "Gray", "RGB")
@@ -25,8 +25,6 @@ _FULL_SIZE = 1
 _SCALES = (8, 4, 2)
 # Below this, two scales of libjpeg could give the same number of rows, and simplejpeg is asked by rows.
 _SMALLEST_SCALED = 16
-# Pixels of a crop from which on its resize is worth importing torch: those of CIFAR are not.
-_TORCH_PAYS = 96 * 96
 # Where colours have fewer columns than rows (4:2:2), libjpeg cannot scale them less than the brightness.
 _SCALABLE = ("444", "420", "Gray")
 # Frame headers (SOF0, 1, 2: baseline, extended, progressive) whose height may be changed, and what may come
@@ -104,12 +102,6 @@ class Jpeg:
         return part
 
 
-def prepare(height: int, width: int) -> None:
-    """Load what crops of this size will need, which takes seconds."""
-    if height * width >= _TORCH_PAYS:
-        import torch  # noqa: F401
-
-
 def open_jpeg(data: bytes, limits: DecodeLimits, by_pillow: Callable[[], np.ndarray]) -> Decoded | None:
     """The file, if it is an ordinary JPEG; None: it may be anything else.
 
@@ -150,22 +142,7 @@ def _resize(
         exact = (box.left / scale - left, box.top / scale - top, right / scale - left, bottom / scale - top)
         return np.asarray(Image.fromarray(cut).resize((width, height), FILTERS[interpolation], exact))
 
-    cut = rows[box.top : bottom, box.left : right]
-    if cut.shape[:2] == (height, width):
-        return cut.copy()
-    if height * width < _TORCH_PAYS:
-        return np.asarray(
-            Image.fromarray(np.ascontiguousarray(cut)).resize((width, height), FILTERS[interpolation])
-        )
-    # Imported here: it takes seconds and a few hundred megabytes, which other images do not need.
-    import torch
-
-    # Half of Pillow's time, because it has vector instructions for uint8 in this order of memory.
-    channels_first = torch.from_numpy(cut).permute(2, 0, 1)[None]
-    resized = torch.nn.functional.interpolate(
-        channels_first, (height, width), mode=interpolation, antialias=True
-    )
-    return resized[0].permute(1, 2, 0).numpy()
+    return crop_resize(rows[None], box, height, width, interpolation)[0]
 
 
 def _with_height(data: bytes, old: int, new: int) -> bytes | None:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mae_dist.config.schema import AugmentConfig, InputConfig
-from mae_dist.data import jpeg, keys
+from mae_dist.data import keys
 from mae_dist.data.augment import augment, prepare
 from mae_dist.data.frames import frame_ids
 from mae_dist.data.image import open_image
@@ -37,10 +37,6 @@ class ViewSpec:
         """Load what decoding will need, so that no sample is charged for it."""
         prepare(self.augment, self.input)
 
-    def prepare_images(self) -> None:
-        """As `prepare`, for what only images need."""
-        jpeg.prepare(self.input.height, self.input.width)
-
 
 class Request(NamedTuple):
     """One sample to decode."""
@@ -61,9 +57,9 @@ def decode_views(request: Request, spec: ViewSpec, views_KTHWC: np.ndarray) -> N
     """
     size, sample, first = spec.input, request.sample, request.epochs[0]
 
-    def choose(num_frames: int) -> np.ndarray:
+    def choose(seconds: np.ndarray) -> np.ndarray:
         rng = keys.rng(spec.seed, first, sample, "frames") if spec.train else None
-        return frame_ids(num_frames, size.frames, size.frame_stride, rng)
+        return frame_ids(len(seconds), size.frames, size.frame_stride, rng)
 
     spec.limits.check_bytes(len(request.data))
     if request.media == "video":

@@ -53,6 +53,16 @@ def _decode_all(data: bytes) -> np.ndarray:
         return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
 
 
+def _turn_mp4(upright: bytes, turns: int) -> bytes:
+    # The track header of an MP4 maps (x, y) to (a x + c y, b x + d y); numbers are 16.16 fixed point.
+    matrix = [(1, 0, 0, 1), (0, -1, 1, 0), (-1, 0, 0, -1), (0, 1, -1, 0)][turns]
+    data = bytearray(upright)
+    place = data.index(b"tkhd") + 4 + 40
+    for offset, value in zip((0, 4, 12, 16), matrix, strict=True):
+        data[place + offset : place + offset + 4] = (value << 16).to_bytes(4, "big", signed=True)
+    return bytes(data)
+
+
 def _image(value: int = 0, *, height: int = 24, width: int = 32, format: str = "PNG") -> bytes:
     pixels = np.random.default_rng(value).integers(0, 256, (height, width, 3), dtype=np.uint8)
     file = io.BytesIO()
@@ -70,6 +80,12 @@ def make_video() -> Callable[..., bytes]:
 def decode_all() -> Callable[[bytes], np.ndarray]:
     """Every frame of a video, one after the other: (T, H, W, 3)."""
     return _decode_all
+
+
+@pytest.fixture(scope="session")
+def turn_mp4() -> Callable[[bytes, int], bytes]:
+    """An MP4 file that asks the player for so many quarter turns, counter-clockwise."""
+    return _turn_mp4
 
 
 @pytest.fixture(scope="session")

@@ -18,25 +18,30 @@ import av.container
 import av.error
 import numpy as np
 
-from mae_dist.data.decoded import Decoded, Pixels
+from mae_dist.data.decoded import Decoded
 from mae_dist.data.limits import DecodeError, DecodeLimits
+from mae_dist.data.transforms import Box
 from mae_dist.data.video.packets import PacketList
+from mae_dist.data.video.pictures import Pictures
 
-Choose = Callable[[int], np.ndarray]
-
-
-def open_clip(data: bytes, choose: Choose, limits: DecodeLimits | None = None) -> Decoded:
-    """As `read_clip`, with the frames left as they are until a crop of them is asked for."""
-    return Pixels(read_clip(data, choose, limits))
+Choose = Callable[[np.ndarray], np.ndarray]
 
 
 def read_clip(data: bytes, choose: Choose, limits: DecodeLimits | None = None) -> np.ndarray:
-    """Decode the chosen frames of the first video stream: uint8 (T, H, W, 3) RGB, upright.
+    """As `open_clip`, with all pixels: uint8 (T, H, W, 3) RGB, upright."""
+    clip = open_clip(data, choose, limits)
+    return clip.crop(Box(0, 0, clip.height, clip.width), clip.height, clip.width, "bicubic")
 
-    `choose` is given the number of frames and returns the ids (T,) it wants, in any order and with repeats;
-    it may be called twice and must answer the same number with the same ids. Raises DecodeError for a
-    file that holds no video, goes beyond the limits, or is damaged between the keyframe before the first and
-    the last wanted frame, so far as FFmpeg can notice. A transport stream that was cut off is only shorter.
+
+def open_clip(data: bytes, choose: Choose, limits: DecodeLimits | None = None) -> Decoded:
+    """Decode the chosen frames of the first video stream, which become RGB where they are cropped.
+
+    `choose` is given the second at which each frame is shown, (N,) float64 ascending from 0 (nan where the
+    file says nothing about time), and returns the ids (T,) of the frames it wants, in any order and with
+    repeats; it may be called twice and must answer the same seconds with the same ids. Raises DecodeError for
+    a file that holds no video, goes beyond the limits, or is damaged between the keyframe before the first
+    and the last wanted frame, so far as FFmpeg can notice. A transport stream that was cut off is only
+    shorter.
     """
     limits = limits or DecodeLimits()
     if not data:
@@ -50,10 +55,10 @@ def read_clip(data: bytes, choose: Choose, limits: DecodeLimits | None = None) -
         raise DecodeError(f"not a readable video: {error.strerror or error}") from error
 
 
-def _decode_by_time(video: PacketList, choose: Choose) -> np.ndarray | None:
+def _decode_by_time(video: PacketList, choose: Choose) -> Pictures | None:
     """The chosen frames, found by their timestamps; None where that does not give all of them."""
     assert video.times is not None
-    ids = _checked(choose(len(video.times)), len(video.times))
+    ids = _checked(choose(_seconds(video)), len(video.times))
     wanted = video.times[np.unique(ids)]
     keyframes = [
         index
@@ -65,7 +70,7 @@ def _decode_by_time(video: PacketList, choose: Choose) -> np.ndarray | None:
     start = keyframes[-1] if keyframes else 0
     start_time = video.packets[start].pts
     remaining = set(wanted.tolist())
-    pixels: dict[int, np.ndarray] = {}
+    frames: dict[int, av.VideoFrame] = {}
     last_time = None
     try:
         for frame in video.decode(video.packets[start:], wanted_times=set(remaining)):
@@ -76,35 +81,43 @@ def _decode_by_time(video: PacketList, choose: Choose) -> np.ndarray | None:
                 _refuse_damaged(video, frame)
             if frame.pts in remaining:
                 remaining.remove(frame.pts)
-                pixels[frame.pts] = _to_rgb(frame, pixels, video.limits)
+                _keep(frame, frame.pts, frames, video.limits)
             if not remaining:
-                return _stack([pixels[int(video.times[index])] for index in ids])
+                return _pictures(frames, video.times[ids])
     except (av.error.FFmpegError, DecodeError):
         if start == 0:
             raise
     return None
 
 
-def _decode_by_count(data: bytes, video: PacketList, choose: Choose) -> np.ndarray:
+def _decode_by_count(data: bytes, video: PacketList, choose: Choose) -> Pictures:
     """The chosen frames, counted from the start of the file, which is decoded once more to count them."""
-    fresh = PacketList.scan(data, video.limits, video.deadline)
+    fresh = PacketList.scan(data, video.limits, video.deadline, thorough=True)
     num_frames = 0
     for frame in fresh.decode(fresh.packets):
         _refuse_damaged(fresh, frame)
         num_frames += 1
     if not num_frames:
         raise DecodeError("no frame of the video can be decoded")
-    ids = _checked(choose(num_frames), num_frames)
+    rate = fresh.stream.average_rate or fresh.stream.guessed_rate
+    seconds = np.arange(num_frames) / float(rate) if rate else np.full(num_frames, np.nan)
+    ids = _checked(choose(seconds), num_frames)
     remaining = set(ids.tolist())
-    pixels: dict[int, np.ndarray] = {}
-    fresh = PacketList.scan(data, video.limits, video.deadline)
+    frames: dict[int, av.VideoFrame] = {}
+    fresh = PacketList.scan(data, video.limits, video.deadline, thorough=True)
     for index, frame in enumerate(fresh.decode(fresh.packets)):
         if index in remaining:
             remaining.remove(index)
-            pixels[index] = _to_rgb(frame, pixels, video.limits)
+            _keep(frame, index, frames, video.limits)
         if not remaining:
             break
-    return _stack([pixels[index] for index in ids])
+    return _pictures(frames, ids)
+
+
+def _seconds(video: PacketList) -> np.ndarray:
+    assert video.times is not None
+    base = video.stream.time_base
+    return (video.times - video.times[0]) * (float(base) if base else np.nan)
 
 
 def _checked(ids: np.ndarray, num_frames: int) -> np.ndarray:
@@ -121,22 +134,19 @@ def _refuse_damaged(video: PacketList, frame: av.VideoFrame) -> None:
         raise DecodeError(f"the frame{where} is damaged")
 
 
-def _to_rgb(frame: av.VideoFrame, earlier: dict[int, np.ndarray], limits: DecodeLimits) -> np.ndarray:
-    """uint8 (H, W, 3), turned upright. FFmpeg converts with the matrix and range that the frame declares."""
+def _keep(frame: av.VideoFrame, key: int, frames: dict[int, av.VideoFrame], limits: DecodeLimits) -> None:
     limits.check_pixels(frame.width, frame.height)
-    if (len(earlier) + 1) * frame.width * frame.height > limits.clip_pixels:
+    if (len(frames) + 1) * frame.width * frame.height > limits.clip_pixels:
         raise DecodeError(
             f"a clip of {frame.width}x{frame.height} frames exceeds {limits.clip_pixels:,} pixels"
         )
-    pixels = frame.to_ndarray(format="rgb24", threads=1)
-    if frame.rotation % 90 == 0:
-        # `rotation` is the counter-clockwise angle by which a player turns the picture; so does rot90.
-        pixels = np.rot90(pixels, frame.rotation // 90 % 4)
-    return pixels
+    frames[key] = frame
 
 
-def _stack(frames: list[np.ndarray]) -> np.ndarray:
-    shapes = {frame.shape for frame in frames}
-    if len(shapes) > 1:
-        raise DecodeError(f"the picture changes its size within the clip: {sorted(shapes)}")
-    return np.stack(frames)
+def _pictures(frames: dict[int, av.VideoFrame], keys: np.ndarray) -> Pictures:
+    kinds = {(frame.width, frame.height, frame.format.name) for frame in frames.values()}
+    if len(kinds) > 1:
+        kinds_in_words = ", ".join(f"{width}x{height} {name}" for width, height, name in sorted(kinds))
+        raise DecodeError(f"the picture changes its size or format within the clip: {kinds_in_words}")
+    places = {key: place for place, key in enumerate(frames)}
+    return Pictures([*frames.values()], np.array([places[key] for key in keys.tolist()]))

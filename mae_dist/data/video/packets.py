@@ -39,8 +39,15 @@ class PacketList:
     deadline: float
 
     @classmethod
-    def scan(cls, data: bytes, limits: DecodeLimits, deadline: float) -> PacketList:
-        container = _open(data, limits)
+    def scan(
+        cls, data: bytes, limits: DecodeLimits, deadline: float, *, thorough: bool = False
+    ) -> PacketList:
+        """Read all packets; `deadline` in seconds of `time.thread_time`. Raises DecodeError, FFmpegError.
+
+        Unless `thorough`, no frame is decoded to find out what the stream's header does not say. The header
+        is enough but for the order in which some encoders' frames come out, which shows when they do.
+        """
+        container = _open(data, limits, thorough=thorough)
         stream = container.streams.video[0]
         limits.check_pixels(stream.width, stream.height)
         packets: list[av.Packet] = []
@@ -73,9 +80,11 @@ class PacketList:
             yield from context.decode(packet)
 
 
-def _open(data: bytes, limits: DecodeLimits) -> av.container.InputContainer:
+def _open(data: bytes, limits: DecodeLimits, *, thorough: bool) -> av.container.InputContainer:
     # `max_pixels` stops a decoder before it allocates what an absurd header asks for.
     options = _CLOSED | {"max_pixels": str(limits.pixels), "threads": "1"}
+    if not thorough:
+        options["skip_frame"] = "all"
     container = av.open(io.BytesIO(data), "r", metadata_errors="replace", options=options)
     if not container.streams.video:
         raise DecodeError("the file has no video stream")

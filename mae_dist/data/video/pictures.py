@@ -1,0 +1,134 @@
+"""Decoded frames in the decoder's own pixel format, of which a crop becomes RGB.
+
+    frames as decoded -> the region around the box -> RGB -> the box, turned upright -> resampled
+
+Turning a frame into RGB takes time in proportion to its area, and most crops leave half of it out. Which
+region is converted never shows in the pixels: FFmpeg would give the same for the whole frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import av
+import numpy as np
+from av.filter import Graph
+
+from mae_dist.data.transforms import Box, crop_resize
+
+# Around a box: colours are interpolated between neighbours, and FFmpeg's patterns (chroma blocks, dithering)
+# repeat within this many pixels.
+_MARGIN = 16
+
+
+class Pictures:
+    """The frames of one clip; see Decoded."""
+
+    def __init__(self, frames: Sequence[av.VideoFrame], order: np.ndarray) -> None:
+        """`frames` are of one size and format; `order` (T,) says which of them each of the clip's is."""
+        self._frames = frames
+        self._order = order
+        # The counter-clockwise angle by which a player turns the picture, in quarters; so does rot90.
+        self._turns = frames[0].rotation // 90 % 4 if frames[0].rotation % 90 == 0 else 0
+        self._converted: tuple[Box, np.ndarray] | None = None
+
+    @property
+    def height(self) -> int:
+        """See Decoded."""
+        return self._frames[0].width if self._turns % 2 else self._frames[0].height
+
+    @property
+    def width(self) -> int:
+        """See Decoded."""
+        return self._frames[0].height if self._turns % 2 else self._frames[0].width
+
+    def crop(self, box: Box, height: int, width: int, interpolation: str) -> np.ndarray:
+        """See Decoded; equals `crop_resize` of the whole frames as FFmpeg converts them to RGB."""
+        stored = self._stored(box)
+        region, pixels = self._rgb_around(stored)
+        top, left = stored.top - region.top, stored.left - region.left
+        inside = pixels[:, top : top + stored.height, left : left + stored.width]
+        upright = np.rot90(inside, self._turns, axes=(1, 2))
+        whole = Box(0, 0, box.height, box.width)
+        resized = crop_resize(upright, whole, height, width, interpolation)
+        return resized if len(self._order) == len(resized) else resized[self._order]
+
+    def _stored(self, box: Box) -> Box:
+        """The same pixels, as they lie in the file before the picture is turned."""
+        match self._turns:
+            case 0:
+                return box
+            case 1:
+                return Box(box.left, self.height - box.top - box.height, box.width, box.height)
+            case 2:
+                return Box(
+                    self.height - box.top - box.height,
+                    self.width - box.left - box.width,
+                    box.height,
+                    box.width,
+                )
+            case _:
+                return Box(self.width - box.left - box.width, box.top, box.width, box.height)
+
+    def _rgb_around(self, box: Box) -> tuple[Box, np.ndarray]:
+        """A region that holds the box, and its pixels in every frame: uint8 (frames, h, w, 3).
+
+        The first crop converts what it needs; if a second one needs more, there may be many, and all is
+        converted.
+        """
+        if self._converted is not None and _holds(self._converted[0], box):
+            return self._converted
+        frame = self._frames[0]
+        region = Box(0, 0, frame.height, frame.width)
+        # With an odd side FFmpeg stretches the colours over the whole frame, so that a part would differ.
+        if self._converted is None and frame.height % 2 == frame.width % 2 == 0:
+            top, left = _aligned_below(box.top), _aligned_below(box.left)
+            bottom = _aligned_above(box.top + box.height, frame.height)
+            right = _aligned_above(box.left + box.width, frame.width)
+            region = Box(top, left, bottom - top, right - left)
+        pixels = np.empty((len(self._frames), region.height, region.width, 3), np.uint8)
+        for target, part in zip(pixels, _cut(self._frames, region), strict=True):
+            target[:] = part.to_ndarray(format="rgb24", threads=1)
+        self._converted = region, pixels
+        return self._converted
+
+
+def _cut(frames: Sequence[av.VideoFrame], region: Box) -> Sequence[av.VideoFrame]:
+    """The region of every frame, still in its format and without a copy."""
+    first = frames[0]
+    if region == (0, 0, first.height, first.width):
+        return frames
+    graph = Graph()
+    graph.threads = 1  # else each graph starts as many as the machine has CPUs
+    source = graph.add_buffer(
+        width=first.width, height=first.height, format=first.format, time_base=first.time_base
+    )
+    crop = graph.add("crop", f"{region.width}:{region.height}:{region.left}:{region.top}:exact=1")
+    sink = graph.add("buffersink")
+    source.link_to(crop)
+    crop.link_to(sink)
+    graph.configure()
+    parts = []
+    for frame in frames:
+        graph.push(frame)
+        part = graph.pull()
+        assert isinstance(part, av.VideoFrame)
+        parts.append(part)
+    return parts
+
+
+def _aligned_below(start: int) -> int:
+    return max(0, (start // _MARGIN - 1) * _MARGIN)
+
+
+def _aligned_above(end: int, limit: int) -> int:
+    return min(limit, (-(-end // _MARGIN) + 1) * _MARGIN)
+
+
+def _holds(region: Box, box: Box) -> bool:
+    return (
+        region.top <= box.top
+        and region.left <= box.left
+        and box.top + box.height <= region.top + region.height
+        and box.left + box.width <= region.left + region.width
+    )
