@@ -40,6 +40,7 @@ ROOMS = {
     "ray": {"data/plan.py", "train/worker.py", "train/launch.py", "orchestrate/runner.py"},
     "deepspeed": {"train/zero.py"},
     "av": {"data/video/"},
+    "torchcodec": {"data/video/torchcodec.py"},
     "simplejpeg": {"data/jpeg.py"},
     "fsspec": {"storage/"},
     "s3fs": {"storage/"},

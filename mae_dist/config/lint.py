@@ -125,6 +125,14 @@ def _name(config: RunConfig) -> Iterator[Finding]:
         yield f"evaluations.{taken}", "is the name of the built-in evaluation; choose another"
 
 
+def _sampling(config: RunConfig) -> Iterator[Finding]:
+    if config.input.sampling == "uniform" and config.input.sample_fps is not None:
+        yield (
+            "input.sample_fps",
+            f"is not used by uniform sampling, got {config.input.sample_fps}; null, or input.sampling dense",
+        )
+
+
 def _pixels(config: RunConfig) -> Iterator[Finding]:
     if min(config.input.std) <= 0:
         yield "input.std", f"must be greater than 0, got {list(config.input.std)}"
@@ -291,6 +299,7 @@ CHECKS = (
     Check(("model", "input.frames", "input.height", "input.width"), _grid),
     Check(("model",), _decoder),
     Check(("model", "input.frames", "input.height", "input.width", "mask"), _mask),
+    Check(("input.sampling", "input.sample_fps"), _sampling),
     Check(("input.std",), _pixels),
     Check(("data.cpus_per_task", "resources.cpus_per_worker", "checkpoint.every"), _shares),
     Check((), _finite),

@@ -28,6 +28,11 @@ class InputConfig:
     frames: Positive = 1
     frame_stride: Positive = 1
     """Distance between two frames of the clip, in frames of the video."""
+    sample_fps: Annotated[float, Field(gt=0)] | None = None
+    """Frames of the clip per second of the video, whatever the video's own rate; replaces frame_stride."""
+    sampling: Literal["dense", "uniform"] = "dense"
+    """dense: a window of the video (Kinetics). uniform: one frame from each of `frames` equal parts of the
+    whole video (TSN; Something-Something)."""
     height: Positive = 224
     width: Positive = 224
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
@@ -99,6 +104,9 @@ class DataConfig:
     """Samples for evaluations and the reconstruction gallery; null means none."""
     cpus_per_task: float = 1.0
     """Logical CPUs that Ray reserves for one decode task."""
+    decoder: Literal["pyav", "torchcodec"] = "pyav"
+    """What decodes videos. torchcodec is an extra and needs FFmpeg's shared libraries; it gives the same
+    pixels, but of fewer files, and takes longer per clip."""
     decode_resource: str | None = None
     """Custom Ray resource of the nodes that may decode, of which a task takes cpus_per_task; null means every
     node with a free CPU. The files in cluster/ and docker/ call it "decode"."""

@@ -1,7 +1,6 @@
-"""From a decoded image or clip to the pixels of a sample.
+"""From a decoded image or clip to the pixels of a training sample.
 
-    training:    crop -> flip -> RandAugment -> random erasing      every draw keyed by (seed, epoch, sample)
-    evaluation:  the largest centred crop
+    crop -> flip -> RandAugment -> random erasing      every draw keyed by (seed, epoch, sample)
 
 Everything stays uint8, and every frame of a clip is treated alike.
 """
@@ -38,20 +37,15 @@ def augment(
     config: AugmentConfig,
     size: InputConfig,
     *,
-    train: bool,
     seed: int,
     epoch: int,
     sample: int,
 ) -> np.ndarray:
-    """uint8 (T, size.height, size.width, 3), contiguous. Without `train` nothing is drawn.
+    """uint8 (T, size.height, size.width, 3), contiguous; T as the source has it.
 
     Raises ValueError if `config.rand_augment` is not a string that timm understands.
     """
     height, width = size.height, size.width
-    if not train:
-        box = center_box(source.height, source.width, height, width)
-        return source.crop(box, height, width, config.interpolation)
-
     rng = keys.rng(seed, epoch, sample, "crop")
     box = crop_box(config, source.height, source.width, height, width, rng)
     clip = source.crop(box, height, width, config.interpolation)

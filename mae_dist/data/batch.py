@@ -24,7 +24,7 @@ from mae_dist.data.limits import DecodeError, DecodeLimits
 from mae_dist.data.masking import keep_ids
 from mae_dist.data.order import SampleOrder, block_positions
 from mae_dist.data.stats import BlockMeter
-from mae_dist.data.views import Request, ViewSpec
+from mae_dist.data.views import Request, SpreadViews, ViewSpec
 
 Key = tuple[int, tuple[int, ...]]
 """A sample and the epochs of its views; with the seed they key every draw."""
@@ -51,6 +51,8 @@ class StreamSpec:
     """True: endless, in random order, augmented. False: one pass in the order of the catalog, centred."""
     repeats: int = 1
     """Crops that each decoded sample gives, one after the other; 1 unless `train`."""
+    decoder: str = "pyav"
+    """What decodes videos; see ViewSpec."""
     limits: DecodeLimits = field(default_factory=DecodeLimits)
 
     def __post_init__(self) -> None:
@@ -64,7 +66,12 @@ class StreamSpec:
     def views(self) -> ViewSpec:
         """What of it decoding depends on."""
         return ViewSpec(
-            seed=self.seed, input=self.input, augment=self.augment, train=self.train, limits=self.limits
+            seed=self.seed,
+            input=self.input,
+            augment=self.augment,
+            test=None if self.train else SpreadViews(),
+            decoder=self.decoder,
+            limits=self.limits,
         )
 
 

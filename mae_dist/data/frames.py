@@ -1,21 +1,85 @@
-"""Which frames of a video make up a clip."""
+"""Which frames of a video make up a clip.
+
+    dense      fxxxfxxxfxxx----------   neighbours `frame_stride` frames or 1/`sample_fps` seconds apart
+    uniform    -f----f------f---f-----  one out of each of `frames` equal parts of the video
+
+In training the clip is drawn; in a test `clips` of them are spread over the video. Letters: N frames of the
+video, T frames of the clip.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
+from mae_dist.config.schema import InputConfig
+from mae_dist.data.limits import DecodeError
 
-def frame_ids(num_frames: int, frames: int, stride: int, rng: np.random.Generator | None) -> np.ndarray:
-    """Ids (T,) int64 of `frames` frames, `stride` apart, out of a video of `num_frames` >= 1.
+# Times in a file are rounded to its clock; a frame that is late by less is there.
+_CLOCK_SECONDS = 1e-4
 
-        fxxxfxxxfxxx      frames=3, stride=4: a window of 12 frames
 
-    With `rng` the window starts anywhere it fits whole, as VideoMAE samples (its kinetics.py,
-    `_sample_train_indices`); without, the clip lies in the middle. A video that is too short is read from
-    its start, and its last frame is repeated.
+def clip_ids(
+    seconds_N: np.ndarray,
+    size: InputConfig,
+    rng: np.random.Generator | None,
+    *,
+    clip: int = 0,
+    clips: int = 1,
+) -> np.ndarray:
+    """Ids (T,) int64 of the frames of one clip, T = size.frames; `seconds_N` says when each is shown.
+
+    With `rng` the clip is drawn, without it is number `clip` of `clips`. A video that is too short is read
+    from its start, and its last frame is repeated. Raises DecodeError if `size.sample_fps` is set and the
+    times are unknown (nan).
+    """
+    num_frames = len(seconds_N)
+    if size.sampling == "uniform":
+        return uniform_ids(num_frames, size.frames, rng, clip=clip, clips=clips)
+    # The first window of several begins at the start of the video, the last one ends at its end.
+    place = 0.5 if clips == 1 else clip / (clips - 1)
+    if size.sample_fps is None:
+        return frame_ids(num_frames, size.frames, size.frame_stride, rng, place=place)
+    return timed_ids(seconds_N, size.frames, size.sample_fps, rng, place=place)
+
+
+def frame_ids(
+    num_frames: int, frames: int, stride: int, rng: np.random.Generator | None, *, place: float = 0.5
+) -> np.ndarray:
+    """Ids (T,) int64 of T = `frames` frames, `stride` apart, out of a video of `num_frames` >= 1.
+
+    With `rng` the window of frames * stride starts anywhere it fits whole, as VideoMAE samples (its
+    kinetics.py, `_sample_train_indices`); without, `place` in 0..1 is the share of the free room that lies
+    before the clip.
     """
     if rng is None:
-        start = max(0, (num_frames - (frames - 1) * stride - 1) // 2)
+        start = int(place * max(0, num_frames - (frames - 1) * stride - 1))
     else:
         start = int(rng.integers(max(1, num_frames - frames * stride + 1)))
     return np.minimum(start + np.arange(frames, dtype=np.int64) * stride, num_frames - 1)
+
+
+def timed_ids(
+    seconds_N: np.ndarray, frames: int, fps: float, rng: np.random.Generator | None, *, place: float = 0.5
+) -> np.ndarray:
+    """Ids (T,) int64 of the frames that are on the screen at T = `frames` moments, 1/fps seconds apart.
+
+    The same span of time from videos of any rate, constant or not. With `rng` it starts anywhere it fits
+    whole; without, see `frame_ids`.
+    """
+    if not np.isfinite(seconds_N).all():
+        raise DecodeError("the file does not say when its frames are shown, which input.sample_fps needs")
+    room = max(0.0, float(seconds_N[-1]) - (frames - 1) / fps)
+    start = room * place if rng is None else rng.uniform(0, room)
+    moments = start + np.arange(frames) / fps + _CLOCK_SECONDS
+    return np.maximum(np.searchsorted(seconds_N, moments, side="right") - 1, 0).astype(np.int64)
+
+
+def uniform_ids(
+    num_frames: int, frames: int, rng: np.random.Generator | None, *, clip: int = 0, clips: int = 1
+) -> np.ndarray:
+    """Ids (T,) int64, one from each of T = `frames` equal parts of the video (TSN, arXiv 1608.00859).
+
+    With `rng` any frame of each part; without, the middle one of the part's section number `clip` of `clips`.
+    """
+    offsets = (clip + 0.5) / clips if rng is None else rng.random(frames)
+    return np.floor((np.arange(frames) + offsets) * num_frames / frames).astype(np.int64)

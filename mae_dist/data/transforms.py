@@ -38,6 +38,19 @@ def center_box(source_height: int, source_width: int, height: float, width: floa
     return Box((source_height - box_height) // 2, (source_width - box_width) // 2, box_height, box_width)
 
 
+def spread_box(
+    source_height: int, source_width: int, height: int, width: int, *, crop: int = 0, crops: int = 1
+) -> Box:
+    """Number `crop` of `crops` largest boxes with the shape height:width, from one end of the source to the
+    other along its longer side; a single one lies in the middle."""
+    box = center_box(source_height, source_width, height, width)
+    if crops == 1:
+        return box
+    place = crop / (crops - 1)
+    top, left = (source_height - box.height) * place, (source_width - box.width) * place
+    return Box(int(top), int(left), box.height, box.width)
+
+
 def random_resized_box(
     source_height: int, source_width: int, scale: tuple[float, float], rng: np.random.Generator
 ) -> Box:

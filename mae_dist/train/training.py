@@ -71,6 +71,7 @@ class Training:
             grid=config.grid,
             train=True,
             repeats=self.train.repeats,
+            decoder=config.data.decoder,
         )
 
     def test_stream(self) -> StreamSpec:

@@ -38,6 +38,11 @@ def test_packaged_runs_are_clean(name):
             "input.frames: must be a multiple of 2, the tubelet of videomae_base, got 15; 14 or 16",
         ),
         (
+            "k400",
+            "input={sampling: uniform, sample_fps: 4}",
+            "input.sample_fps: is not used by uniform sampling, got 4.0; null, or input.sampling dense",
+        ),
+        (
             "in1k",
             "train.global_batch=4000",
             "train.global_batch: must be a multiple of micro_batch * workers = 128 * 8 = 1024, got 4000; "

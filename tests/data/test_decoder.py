@@ -24,7 +24,7 @@ SIZE = InputConfig(frames=2, height=16, width=16)
 
 
 def spec(**limits) -> ViewSpec:
-    return ViewSpec(seed=0, input=SIZE, augment=AugmentConfig(), train=True, limits=DecodeLimits(**limits))
+    return ViewSpec(seed=0, input=SIZE, augment=AugmentConfig(), limits=DecodeLimits(**limits))
 
 
 def request(what: str) -> Request:
@@ -117,7 +117,7 @@ def test_a_mistake_of_ours_is_an_error_and_no_fault(decoder):
 
 
 def test_what_cannot_be_prepared_is_told_with_its_cause():
-    wrong = ViewSpec(seed=0, input=SIZE, augment=AugmentConfig(rand_augment="randd"), train=True)
+    wrong = ViewSpec(seed=0, input=SIZE, augment=AugmentConfig(rand_augment="randd"))
     decoder = Decoder()
     with pytest.raises(DecoderError, match=r"(?s)cannot be prepared.*timm reads strings like .*got 'randd'"):
         decoder.decode([request("x")], wrong, empty(1))

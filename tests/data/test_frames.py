@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mae_dist.data.frames import frame_ids
+from mae_dist.config.schema import InputConfig
+from mae_dist.data.frames import clip_ids, frame_ids, timed_ids, uniform_ids
+from mae_dist.data.limits import DecodeError
 
 sizes = {"num_frames": st.integers(1, 400), "frames": st.integers(1, 32), "stride": st.integers(1, 8)}
 
@@ -34,3 +36,60 @@ def test_a_short_video_repeats_its_last_frame(rng):
 def test_without_randomness_the_clip_lies_in_the_middle():
     assert frame_ids(100, 3, 4, None).tolist() == [45, 49, 53]
     assert frame_ids(1, 1, 1, None).tolist() == [0]
+
+
+def test_windows_of_a_test_lie_from_one_end_of_the_video_to_the_other():
+    size, seconds = InputConfig(frames=3, frame_stride=4), np.arange(49) / 25
+    windows = [clip_ids(seconds, size, None, clip=clip, clips=5) for clip in range(5)]
+    assert [window[0] for window in windows] == [0, 10, 20, 30, 40]
+    assert windows[4].tolist() == [40, 44, 48]
+    assert clip_ids(seconds, size, None).tolist() == windows[2].tolist()
+
+
+@given(
+    num_frames=st.integers(2, 200),
+    frames=st.integers(1, 16),
+    fps=st.floats(0.5, 60),
+    seed=st.none() | st.integers(0, 100),
+)
+def test_by_time_each_frame_is_the_one_on_the_screen(num_frames, frames, fps, seed):
+    rng = np.random.default_rng(num_frames)
+    seconds = np.cumsum(rng.uniform(0.005, 0.2, num_frames)) - 0.005
+    seconds -= seconds[0]
+    ids = timed_ids(seconds, frames, fps, None if seed is None else np.random.default_rng(seed))
+    assert (np.diff(ids) >= 0).all()
+    assert ids[0] >= 0
+    assert ids[-1] < num_frames
+    if seconds[-1] >= (frames - 1) / fps:
+        spans = seconds[ids] - seconds[ids[0]]
+        assert (np.abs(spans - np.arange(frames) / fps) <= 0.2 + 1e-3).all()
+
+
+@pytest.mark.parametrize("rate", [25.0, 30.0, 50.0, 30000 / 1001])
+def test_by_time_videos_of_any_rate_give_the_same_moments(rate):
+    seconds = np.round(np.arange(int(rate * 4)) / rate, 5)  # a clock of 10 microseconds
+    ids = timed_ids(seconds, 5, 5.0, None, place=0.0)
+    assert seconds[ids] == pytest.approx(np.arange(5) / 5, abs=1 / rate)
+    assert timed_ids(np.arange(100) / 25, 5, 5.0, None, place=0.0).tolist() == [0, 5, 10, 15, 20]
+
+
+def test_by_time_a_video_without_times_is_refused():
+    size = InputConfig(frames=4, sample_fps=5.0)
+    with pytest.raises(DecodeError, match=r"when its frames are shown, which input\.sample_fps needs"):
+        clip_ids(np.full(20, np.nan), size, None)
+
+
+@given(num_frames=st.integers(1, 300), frames=st.integers(1, 32), seed=st.none() | st.integers(0, 100))
+def test_uniformly_every_part_of_the_video_gives_one_frame(num_frames, frames, seed):
+    ids = uniform_ids(num_frames, frames, None if seed is None else np.random.default_rng(seed))
+    assert ids.dtype == np.int64
+    starts = np.arange(frames) * num_frames // frames
+    ends = -(-(np.arange(frames) + 1) * num_frames // frames)
+    assert ((starts <= ids) & (ids < ends)).all()
+
+
+def test_uniform_clips_of_a_test_share_no_frame_and_interleave():
+    size = InputConfig(frames=4, sampling="uniform")
+    clips = [clip_ids(np.arange(40) / 25, size, None, clip=clip, clips=2).tolist() for clip in range(2)]
+    assert clips == [[2, 12, 22, 32], [7, 17, 27, 37]]
+    assert clip_ids(np.arange(40) / 25, size, None).tolist() == [5, 15, 25, 35]

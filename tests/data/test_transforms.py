@@ -18,6 +18,7 @@ from mae_dist.data.transforms import (
     flip,
     multi_scale_box,
     random_resized_box,
+    spread_box,
 )
 
 CROPS = ["random_resized", "multi_scale", "center"]
@@ -85,6 +86,33 @@ def test_resampling_equals_pillows(interpolation, size):
         crop = Image.fromarray(frame).crop((7, 5, 47, 35))
         expected = crop.resize(size[::-1], Image.Resampling[interpolation.upper()])
         assert (result == np.asarray(expected)).all()
+
+
+@pytest.mark.parametrize("interpolation", sorted(FILTERS))
+@pytest.mark.parametrize("size", [(96, 96), (128, 200), (112, 120)])
+def test_large_crops_are_resampled_almost_as_by_pillow(interpolation, size):
+    clip = np.random.default_rng(0).integers(0, 256, (2, 180, 240, 3), dtype=np.uint8)
+    box = Box(top=5, left=7, height=150, width=200)
+    resized = crop_resize(clip, box, *size, interpolation)
+    for frame, result in zip(clip, resized, strict=True):
+        crop = Image.fromarray(frame).crop((7, 5, 207, 155))
+        expected = np.asarray(crop.resize(size[::-1], Image.Resampling[interpolation.upper()]))
+        difference = np.abs(result.astype(int) - expected)
+        assert difference.max() <= 4
+        assert difference.mean() < 0.25
+
+
+@given(source=st.tuples(sides, sides), target=st.tuples(sides, sides), crops=st.integers(1, 5))
+def test_crops_of_a_test_are_the_largest_and_reach_from_end_to_end(source, target, crops):
+    boxes = [spread_box(*source, *target, crop=crop, crops=crops) for crop in range(crops)]
+    whole = center_box(*source, *target)
+    assert {(box.height, box.width) for box in boxes} == {(whole.height, whole.width)}
+    if crops == 1:
+        assert boxes == [whole]
+    else:
+        assert (boxes[0].top, boxes[0].left) == (0, 0)
+        assert boxes[-1].top + boxes[-1].height == source[0]
+        assert boxes[-1].left + boxes[-1].width == source[1]
 
 
 def test_a_flip_mirrors_left_and_right():

@@ -43,7 +43,7 @@ def outcomes_of(files: Hostile) -> tuple[dict[str, str], dict[str, float], int]:
     """Digest of the pixels or the reason, the child's CPU seconds and the parent's growth in bytes."""
     # At the limit a video gives up, a quarter above it the kernel kills; freeing what was read comes on top.
     limits = DecodeLimits(seconds=MOST_SECONDS / 2)
-    spec = ViewSpec(seed=0, input=SIZE, augment=AugmentConfig(), train=True, limits=limits)
+    spec = ViewSpec(seed=0, input=SIZE, augment=AugmentConfig(), limits=limits)
     views = np.zeros((1, 1, SIZE.frames, SIZE.height, SIZE.width, 3), dtype=np.uint8)
     decoder = Decoder()
     outcomes, seconds, growth = {}, {}, 0

@@ -58,7 +58,7 @@ def open_clip(data: bytes, choose: Choose, limits: DecodeLimits | None = None) -
 def _decode_by_time(video: PacketList, choose: Choose) -> Pictures | None:
     """The chosen frames, found by their timestamps; None where that does not give all of them."""
     assert video.times is not None
-    ids = _checked(choose(_seconds(video)), len(video.times))
+    ids = _checked(choose(shown_seconds(video)), len(video.times))
     wanted = video.times[np.unique(ids)]
     keyframes = [
         index
@@ -114,7 +114,8 @@ def _decode_by_count(data: bytes, video: PacketList, choose: Choose) -> Pictures
     return _pictures(frames, ids)
 
 
-def _seconds(video: PacketList) -> np.ndarray:
+def shown_seconds(video: PacketList) -> np.ndarray:
+    """When each frame is shown, for `choose`; for a video whose frames have times."""
     assert video.times is not None
     base = video.stream.time_base
     return (video.times - video.times[0]) * (float(base) if base else np.nan)
@@ -135,12 +136,15 @@ def _refuse_damaged(video: PacketList, frame: av.VideoFrame) -> None:
 
 
 def _keep(frame: av.VideoFrame, key: int, frames: dict[int, av.VideoFrame], limits: DecodeLimits) -> None:
-    limits.check_pixels(frame.width, frame.height)
-    if (len(frames) + 1) * frame.width * frame.height > limits.clip_pixels:
-        raise DecodeError(
-            f"a clip of {frame.width}x{frame.height} frames exceeds {limits.clip_pixels:,} pixels"
-        )
+    check_clip(len(frames) + 1, frame.width, frame.height, limits)
     frames[key] = frame
+
+
+def check_clip(num_frames: int, width: int, height: int, limits: DecodeLimits) -> None:
+    """Raise DecodeError for frames, or a number of them, that are larger than allowed."""
+    limits.check_pixels(width, height)
+    if num_frames * width * height > limits.clip_pixels:
+        raise DecodeError(f"a clip of {width}x{height} frames exceeds {limits.clip_pixels:,} pixels")
 
 
 def _pictures(frames: dict[int, av.VideoFrame], keys: np.ndarray) -> Pictures:

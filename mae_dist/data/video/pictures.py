@@ -28,6 +28,7 @@ class Pictures:
         """`frames` are of one size and format; `order` (T,) says which of them each of the clip's is."""
         self._frames = frames
         self._order = order
+        self._is_in_order = np.array_equal(order, np.arange(len(frames)))
         # The counter-clockwise angle by which a player turns the picture, in quarters; so does rot90.
         self._turns = frames[0].rotation // 90 % 4 if frames[0].rotation % 90 == 0 else 0
         self._converted: tuple[Box, np.ndarray] | None = None
@@ -51,7 +52,7 @@ class Pictures:
         upright = np.rot90(inside, self._turns, axes=(1, 2))
         whole = Box(0, 0, box.height, box.width)
         resized = crop_resize(upright, whole, height, width, interpolation)
-        return resized if len(self._order) == len(resized) else resized[self._order]
+        return resized if self._is_in_order else resized[self._order]
 
     def _stored(self, box: Box) -> Box:
         """The same pixels, as they lie in the file before the picture is turned."""
