@@ -73,7 +73,8 @@ def _decode_by_time(video: PacketList, choose: Choose) -> Pictures | None:
     frames: dict[int, av.VideoFrame] = {}
     last_time = None
     try:
-        for frame in video.decode(video.packets[start:], wanted_times=set(remaining)):
+        packets = video.until(remaining, start)
+        for frame in video.decode(packets, wanted_times=set(remaining)):
             if frame.pts is None or (last_time is not None and frame.pts <= last_time):
                 return None
             last_time = frame.pts

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import av
 import av.container
+import av.error
 import numpy as np
 
 from mae_dist.data.limits import DecodeError, DecodeLimits
@@ -21,6 +22,8 @@ from mae_dist.data.limits import DecodeError, DecodeLimits
 _UNTIMED_FORMATS = {"avi"}
 # Leaving out frames that no other frame refers to is exact for these codecs (for HEVC and AV1 it is not).
 _SKIPPING_CODECS = {"h264"}
+# Here a packet is a whole frame; elsewhere the second field of a frame may follow in the next one.
+_FRAMED_FORMATS = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"}
 # Playlists and session descriptions are formats too: without this FFmpeg opens the files that one names, or
 # listens on a network port.
 _CLOSED = {"protocol_whitelist": "none"}
@@ -62,6 +65,16 @@ class PacketList:
         _check_complete(data, container, stream, packets)
         return cls(container, stream, packets, _presentation_times(container, packets), limits, deadline)
 
+    def until(self, wanted_times: set[int], start: int) -> Sequence[av.Packet]:
+        """The packets from number `start` on that it takes to decode the frames shown at these times.
+
+        A decoder gives out frames late; at the end of what it is given, it gives all that it has.
+        """
+        if self.container.format.name not in _FRAMED_FORMATS:
+            return self.packets[start:]
+        last = max(n for n, packet in enumerate(self.packets) if packet.pts in wanted_times)
+        return self.packets[start : last + 1]
+
     def decode(
         self, packets: Sequence[av.Packet], wanted_times: set[int] | None = None
     ) -> Iterator[av.VideoFrame]:
@@ -85,7 +98,11 @@ def _open(data: bytes, limits: DecodeLimits, *, thorough: bool) -> av.container.
     options = _CLOSED | {"max_pixels": str(limits.pixels), "threads": "1"}
     if not thorough:
         options["skip_frame"] = "all"
-    container = av.open(io.BytesIO(data), "r", metadata_errors="replace", options=options)
+    container = None
+    if data[4:8] == b"ftyp" and not thorough:
+        container = _open_mp4(data, options)
+    if container is None:
+        container = _container(data, options)
     if not container.streams.video:
         raise DecodeError("the file has no video stream")
     context = container.streams.video[0].codec_context
@@ -95,6 +112,19 @@ def _open(data: bytes, limits: DecodeLimits, *, thorough: bool) -> av.container.
     context.thread_type = "NONE"
     context.options = {"max_pixels": str(limits.pixels)}
     return container
+
+
+def _open_mp4(data: bytes, options: dict[str, str]) -> av.container.InputContainer | None:
+    """An MP4 has all that is asked for in its header; None where this one has not."""
+    try:
+        container = _container(data, options | {"probesize": "32"})  # the least that FFmpeg accepts
+    except av.error.FFmpegError:
+        return None
+    return container if all(stream.width for stream in container.streams.video) else None
+
+
+def _container(data: bytes, options: dict[str, str]) -> av.container.InputContainer:
+    return av.open(io.BytesIO(data), "r", metadata_errors="replace", options=options)
 
 
 def _presentation_times(
@@ -125,7 +155,7 @@ def _check_complete(
     promised = container.duration / av.time_base
     if _end_seconds(packets) < 0.9 * promised - 0.5:
         # The sound may be longer than the picture.
-        with av.open(io.BytesIO(data), "r", metadata_errors="replace", options=_CLOSED) as again:
+        with _container(data, _CLOSED) as again:
             end = _end_seconds(again.demux())
         if end < 0.9 * promised - 0.5:
             raise DecodeError(
