@@ -10,6 +10,7 @@ import io
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import av
 import av.container
@@ -24,6 +25,7 @@ _UNTIMED_FORMATS = {"avi"}
 _SKIPPING_CODECS = {"h264"}
 # Here a packet is a whole frame; elsewhere the second field of a frame may follow in the next one.
 _FRAMED_FORMATS = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"}
+_PACKETS_AT_ONCE = 512
 # Playlists and session descriptions are formats too: without this FFmpeg opens the files that one names, or
 # listens on a network port.
 _CLOSED = {"protocol_whitelist": "none"}
@@ -54,9 +56,9 @@ class PacketList:
         stream = container.streams.video[0]
         limits.check_pixels(stream.width, stream.height)
         packets: list[av.Packet] = []
-        for packet in container.demux(stream):
-            if packet.size:
-                packets.append(packet)
+        demuxed = container.demux(stream)
+        while some := [*islice(demuxed, _PACKETS_AT_ONCE)]:
+            packets += [packet for packet in some if packet.size]
             if len(packets) > limits.frames:
                 raise DecodeError(f"more than {limits.frames:,} frames")
             _check_time(limits, deadline)
@@ -83,14 +85,17 @@ class PacketList:
         With `wanted_times` frames at other times may be left out.
         """
         context = self.stream.codec_context
-        skipping = wanted_times is not None and context.name in _SKIPPING_CODECS
-        for packet in (*packets, None):
+        wanted = wanted_times if context.name in _SKIPPING_CODECS else None
+        skips = None
+        for packet in packets:
             _check_time(self.limits, self.deadline)
-            if packet is not None and packet.is_corrupt:
+            if packet.is_corrupt:
                 raise DecodeError("a packet of the video is incomplete")
-            if skipping and packet is not None:
-                context.skip_frame = "DEFAULT" if packet.pts in wanted_times else "NONREF"  # type: ignore[operator]
+            if wanted is not None and skips != (packet.pts not in wanted):
+                skips = not skips
+                context.skip_frame = "NONREF" if skips else "DEFAULT"
             yield from context.decode(packet)
+        yield from context.decode(None)
 
 
 def _open(data: bytes, limits: DecodeLimits, *, thorough: bool) -> av.container.InputContainer:

@@ -13,11 +13,15 @@ from collections.abc import Sequence
 import av
 import numpy as np
 from av.filter import Graph
+from av.video.reformatter import VideoReformatter
 
 from mae_dist.data.transforms import Box, crop_resize
 
-# Around a box: colours are interpolated between neighbours, and FFmpeg's patterns (chroma blocks, dithering)
-# repeat within this many pixels.
+# Of these FFmpeg makes RGB block by block of 2x2 pixels.
+_BLOCKWISE = {"yuv420p", "yuvj420p", "yuv422p", "yuvj422p"}
+_BLOCK = 2
+# Around a box in any other format: colours are interpolated between neighbours, and what FFmpeg dithers with
+# repeats within this many pixels.
 _MARGIN = 16
 
 
@@ -83,15 +87,18 @@ class Pictures:
         region = Box(0, 0, frame.height, frame.width)
         # With an odd side FFmpeg stretches the colours over the whole frame, so that a part would differ.
         if self._converted is None and frame.height % 2 == frame.width % 2 == 0:
-            top, left = _aligned_below(box.top), _aligned_below(box.left)
-            bottom = _aligned_above(box.top + box.height, frame.height)
-            right = _aligned_above(box.left + box.width, frame.width)
-            region = Box(top, left, bottom - top, right - left)
-        pixels = np.empty((len(self._frames), region.height, region.width, 3), np.uint8)
-        for target, part in zip(pixels, _cut(self._frames, region), strict=True):
-            target[:] = part.to_ndarray(format="rgb24", threads=1)
-        self._converted = region, pixels
+            region = _region(box, region, blockwise=frame.format.name in _BLOCKWISE)
+        self._converted = region, _to_rgb(_cut(self._frames, region))
         return self._converted
+
+
+def _region(box: Box, whole: Box, *, blockwise: bool) -> Box:
+    """The smallest region around the box that has its colours from nowhere else."""
+    unit, margin = (_BLOCK, 0) if blockwise else (_MARGIN, _MARGIN)
+    top, left = (max(0, (start - margin) // unit * unit) for start in (box.top, box.left))
+    bottom = min(whole.height, -(-(box.top + box.height + margin) // unit) * unit)
+    right = min(whole.width, -(-(box.left + box.width + margin) // unit) * unit)
+    return Box(top, left, bottom - top, right - left)
 
 
 def _cut(frames: Sequence[av.VideoFrame], region: Box) -> Sequence[av.VideoFrame]:
@@ -118,12 +125,17 @@ def _cut(frames: Sequence[av.VideoFrame], region: Box) -> Sequence[av.VideoFrame
     return parts
 
 
-def _aligned_below(start: int) -> int:
-    return max(0, (start // _MARGIN - 1) * _MARGIN)
-
-
-def _aligned_above(end: int, limit: int) -> int:
-    return min(limit, (-(-end // _MARGIN) + 1) * _MARGIN)
+def _to_rgb(frames: Sequence[av.VideoFrame]) -> np.ndarray:
+    """uint8 (frames, H, W, 3), converted with the matrix and range that each frame declares."""
+    height, width = frames[0].height, frames[0].width
+    pixels = np.empty((len(frames), height, width, 3), np.uint8)
+    reformatter = VideoReformatter()
+    for target, frame in zip(pixels, frames, strict=True):
+        [plane] = reformatter.reformat(frame, format="rgb24", threads=1).planes
+        # Copied from the plane itself: `to_ndarray` would make another copy on the way.
+        rows = np.frombuffer(plane, np.uint8).reshape(height, plane.line_size)  # pyright: ignore[reportCallIssue, reportArgumentType]
+        target[:] = rows[:, : 3 * width].reshape(height, width, 3)
+    return pixels
 
 
 def _holds(region: Box, box: Box) -> bool:
