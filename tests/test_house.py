@@ -54,6 +54,8 @@ WITHOUT_TORCH = (
     "config/",
     "storage/",
     "data/order.py",
+    "data/permutation.py",
+    "data/turns.py",
     "orchestrate/step.py",
     "orchestrate/store.py",
     "orchestrate/preflight.py",

@@ -57,7 +57,11 @@ def _anchored(config: RunConfig) -> RunConfig:
 
     data = replace(
         config.data,
-        catalog=storage.absolute(config.data.catalog),
+        catalog=config.data.catalog and storage.absolute(config.data.catalog),
+        mix={
+            name: replace(source, catalog=storage.absolute(source.catalog))
+            for name, source in config.data.mix.items()
+        },
         test_catalog=config.data.test_catalog and storage.absolute(config.data.test_catalog),
     )
     return replace(config, storage=storage.absolute(config.storage), data=data)

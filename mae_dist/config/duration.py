@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 @dataclass(frozen=True, slots=True)
 class Duration:
-    """So many epochs (passes over the catalog) or so many steps (optimiser updates)."""
+    """So many epochs (passes over the catalog, see SourceConfig for mixes) or so many steps (optimiser
+    updates)."""
 
     value: float
     unit: Literal["epochs", "steps"]

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
+from mae_dist.config import sources
 from mae_dist.config.schema import EvaluationConfig, OptimConfig, RunConfig, TrainConfig
 
 Finding = tuple[str, str]
@@ -117,9 +118,12 @@ def _mask(config: RunConfig) -> Iterator[Finding]:
 
 
 def _name(config: RunConfig) -> Iterator[Finding]:
-    for path, name in [("name", config.name), *((f"evaluations.{n}", n) for n in config.evaluations)]:
+    named = {"name": config.name}
+    named |= {f"evaluations.{name}": name for name in config.evaluations}
+    named |= {f"data.mix.{name}": name for name in config.data.mix}
+    for path, name in named.items():
         if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]*", name):
-            rule = "becomes a folder: letters, digits, '-' and '_' only, not starting with '-'"
+            rule = "becomes a folder or a file: letters, digits, '-' and '_' only, not starting with '-'"
             yield path, f"{rule}, got {name!r}"
     for taken in {"reconstruction"} & set(config.evaluations):
         yield f"evaluations.{taken}", "is the name of the built-in evaluation; choose another"
@@ -292,10 +296,12 @@ class EvaluationCheck:
 _BATCH = ("train.global_batch", "train.micro_batch", "resources.workers")
 _REPEATS = ("train.micro_batch", "train.repeats")
 _LENGTH = ("train.length", "train.warmup")
-SHARED = frozenset({"resources.workers", "model.size"})
+SHARED = frozenset({"resources.workers", "model.size", "data.mix", "data.labelled"})
 
 CHECKS = (
     Check(("name",), _name),
+    Check(("data.catalog", "data.mix"), sources.one_catalog_or_a_mix),
+    Check(("data.mix", "data.labelled"), sources.labelled_is_in_the_mix),
     Check(("model", "input.frames", "input.height", "input.width"), _grid),
     Check(("model",), _decoder),
     Check(("model", "input.frames", "input.height", "input.width", "mask"), _mask),
@@ -319,4 +325,5 @@ EVALUATION_CHECKS = (
     EvaluationCheck(("protocol", "head"), _probe_head),
     EvaluationCheck(("protocol", "train.optim"), _probe_optim),
     EvaluationCheck(("start_from",), _starts),
+    EvaluationCheck(("labels_per_class", "data.mix", "data.labelled"), sources.few_labels_are_of_one_catalog),
 )

@@ -33,6 +33,7 @@ STAND_INS: dict[str, Any] = {
     "global_batch": 1,
     "micro_batch": 1,
     "base_lr": 1.0,
+    "weight": 1.0,
     "protocol": "finetune",
     "value": 0.0,
     "source": "none",

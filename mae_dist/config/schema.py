@@ -91,6 +91,22 @@ class FaultBudget:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class SourceConfig:
+    """One source of a mixed stream, by a name of your choice; give `data.mix` in place of `data.catalog`.
+
+    Every source gives its share of each batch and is gone through without replacement at its own pace,
+    however many samples it has. One epoch of a mix is as many samples as all its sources have together: in
+    it a source of n samples is gone through share * (all samples) / n times. Images may stand beside videos,
+    as clips that stand still; for pretraining, classes may differ.
+    """
+
+    catalog: str
+    """As data.catalog."""
+    weight: Annotated[float, Field(gt=0)]
+    """Its share of the samples is weight / sum of all weights."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class DataConfig:
     """Where samples come from.
 
@@ -98,8 +114,13 @@ class DataConfig:
     tar shards, or a CSV list may be named instead and is then catalogued as the run's first step.
     """
 
-    catalog: str
-    """Training samples: a path or an s3:// URI."""
+    catalog: str | None = None
+    """Training samples: a path or an s3:// URI. Required, unless `mix` names several."""
+    mix: dict[str, SourceConfig] = field(default_factory=dict)
+    """Training samples from several catalogs, by name."""
+    labelled: str | None = None
+    """The source of a mix whose samples evaluations train on; null means all of them, which must then have
+    the same classes."""
     test_catalog: str | None = None
     """Samples for evaluations and the reconstruction gallery; null means none."""
     cpus_per_task: float = 1.0
@@ -113,6 +134,13 @@ class DataConfig:
     prefetch_batches: Positive = 2
     """Micro-batches held ready per worker."""
     fault_budget: FaultBudget = field(default_factory=FaultBudget)
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """What is trained on, by field: "catalog", or "mix.NAME.catalog" of every source by name."""
+        if self.catalog is not None:
+            return {"catalog": self.catalog}
+        return {f"mix.{name}.catalog": self.mix[name].catalog for name in sorted(self.mix)}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

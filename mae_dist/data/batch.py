@@ -17,12 +17,13 @@ import numpy as np
 from mae_dist.config.geometry import Grid
 from mae_dist.config.schema import AugmentConfig, InputConfig, MaskConfig
 from mae_dist.data import decoder
-from mae_dist.data.catalog import Catalog, Row
+from mae_dist.data.catalog import Row
 from mae_dist.data.faults import Fault, FaultBudgetError, replacement
 from mae_dist.data.fetch import fetch
 from mae_dist.data.limits import DecodeError, DecodeLimits
 from mae_dist.data.masking import keep_ids
-from mae_dist.data.order import SampleOrder, block_positions
+from mae_dist.data.mix import Samples
+from mae_dist.data.order import block_positions
 from mae_dist.data.stats import BlockMeter
 from mae_dist.data.views import Request, SpreadViews, ViewSpec
 
@@ -75,22 +76,22 @@ class StreamSpec:
         )
 
 
-def num_blocks(catalog: Catalog, spec: StreamSpec) -> int:
+def num_blocks(catalog: Samples, spec: StreamSpec) -> int:
     """Blocks of one pass over the catalog, the last one padded: ceil(num_samples / micro_batch)."""
     return -(-catalog.num_samples // spec.micro_batch)
 
 
-def build_block(block: int, catalog: Catalog, spec: StreamSpec) -> dict[str, Any]:
+def build_block(block: int, catalog: Samples, spec: StreamSpec) -> dict[str, Any]:
     """The arrays of one block of m = micro_batch crops (T, H, W from spec.input, N kept tokens).
 
     clips uint8 (m, T, H, W, 3); label int64 (m,), -1 unknown; sample, epoch int64 (m,); keep int64 (m, N),
     only with a mask; counted bool (m,); faults: list of Fault; stats: BlockStats, the one entry that is
     another one each time.
 
-    A sample that cannot be decoded is replaced by another one (`faults.replacement`): pixels and label are
-    the other's; `sample`, crop and mask stay its own. It is one fault, however many crops it would have
-    given. In an evaluation `counted` is False for such a row, and for rows beyond the end of the pass, which
-    repeat sample 0; in training it is always True.
+    A sample that cannot be decoded is replaced by another one (`faults.replacement`), in a mix by one of its
+    source: pixels and label are the other's; `sample`, crop and mask stay its own. It is one fault, however
+    many crops it would have given. In an evaluation `counted` is False for such a row, and for rows beyond
+    the end of the pass, which repeat sample 0; in training it is always True.
 
     Raises StorageError if a place cannot be reached (a file that is missing there is a fault, not an error),
     FaultBudgetError if a sample and REPLACEMENTS others in its stead are all unreadable, DecoderError if no
@@ -99,8 +100,7 @@ def build_block(block: int, catalog: Catalog, spec: StreamSpec) -> dict[str, Any
     meter = BlockMeter()
     positions = block_positions(block, spec.micro_batch)
     if spec.train:
-        order = SampleOrder(catalog.num_samples, catalog.chunk, spec.seed, spec.repeats)
-        epochs, samples = order.at(positions)
+        epochs, samples = catalog.order(spec.seed, spec.repeats).at(positions)
         counted = np.ones(len(positions), dtype=bool)
     else:
         counted = positions < catalog.num_samples
@@ -155,7 +155,7 @@ def _keep(spec: StreamSpec, mask: MaskConfig, epoch: int, sample: int) -> np.nda
 
 
 def _replace(
-    catalog: Catalog,
+    catalog: Samples,
     row: Row,
     reason: str,
     key: Key,
@@ -167,7 +167,7 @@ def _replace(
     unreadable = [f"{row.uri}: {reason}"]
     sample, epochs = key
     for attempt in range(REPLACEMENTS):
-        other = replacement(spec.seed, epochs[0], sample, attempt, catalog.num_samples)
+        other = replacement(spec.seed, epochs[0], sample, attempt, catalog.peers(sample))
         [other_row] = catalog.rows(np.array([other]))
         [error] = _decode([other_row], [key], spec, clips_1KTHWC, meter)
         if error is None:

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mae_dist import storage
+from mae_dist.data.order import SampleOrder
 
 FORMAT = 2
 _METADATA_KEY = b"mae_dist.catalog"
@@ -151,6 +152,14 @@ class Catalog:
         columns = (column.to_pylist() for column in taken.columns)
         return [Row(*values) for values in zip(*columns, strict=True)]
 
+    def order(self, seed: int, repeats: int) -> SampleOrder:
+        """The endless stream of these samples."""
+        return SampleOrder(self.num_samples, self.chunk, seed, repeats)
+
+    def peers(self, sample: int) -> range:
+        """The samples that may stand in for an unreadable one: all, itself among them."""
+        return range(self.num_samples)
+
     def subset(self, labels_per_class: int) -> Catalog:
         """The first so many samples of every class, in the order of the catalog, without unlabelled ones."""
         labels = self.table["label"].to_numpy()
@@ -214,15 +223,20 @@ class Catalog:
 _ADVICE = "build one with `mae-dist catalog build`, or name a folder of images, videos or shards, or a list"
 
 
-def labels_disagree(train: Catalog, test: Catalog) -> str | None:
-    """Why a number would not mean the same class in both, or None; `test` may lack the last classes."""
-    if test.classes == train.classes[: test.num_classes]:
+def labels_disagree(
+    train: tuple[str, ...], test: tuple[str, ...], *, where: str = "the training samples"
+) -> str | None:
+    """Why a number would not mean the same class in both, or None; `test` may lack the last classes.
+
+    `where` says what has the classes `train`.
+    """
+    if test == train[: len(test)]:
         return None
-    pairs = zip_longest(train.classes, test.classes)
+    pairs = zip_longest(train, test)
     label, (ours, theirs) = next((n, pair) for n, pair in enumerate(pairs) if pair[0] != pair[1])
     return (
-        f"label {label} is {theirs!r} here and {ours!r} in the training samples ({test.num_classes} and "
-        f"{train.num_classes} classes); both need the same classes, numbered alike"
+        f"label {label} is {theirs!r} here and {ours!r} in {where} ({len(test)} and "
+        f"{len(train)} classes); both need the same classes, numbered alike"
     )
 
 

@@ -25,11 +25,13 @@ class FaultBudgetError(RuntimeError):
     """More samples are unreadable than the run allows."""
 
 
-def replacement(seed: int, epoch: int, sample: int, attempt: int, num_samples: int) -> int:
-    """The sample to try instead of an unreadable one: another one, and the same every time."""
-    if num_samples == 1:
+def replacement(seed: int, epoch: int, sample: int, attempt: int, among: range) -> int:
+    """The sample to try instead of an unreadable one: another one of `among`, and the same every time."""
+    if len(among) == 1:
         return sample
-    drawn = int(keys.rng(seed, epoch, sample, f"replacement {attempt}").integers(num_samples - 1))
+    drawn = among.start + int(
+        keys.rng(seed, epoch, sample, f"replacement {attempt}").integers(len(among) - 1)
+    )
     return drawn + (drawn >= sample)
 
 

@@ -10,10 +10,8 @@ samples within a chunk. Only the last chunk of the catalog may be short.
 
     position -> (epoch, offset) -> (place of the chunk, offset in it) -> (chunk, sample in it) -> sample
 
-The permutations are Feistel networks, made to fit domains that are no power of two by walking along their
-cycles (Black and Rogaway, "Ciphers with Arbitrary Finite Domains", 2002). A block is the micro-batch of one
-rank: block j covers positions [j*m, (j+1)*m) and belongs to rank j mod world; global batch k is positions
-[k*B, (k+1)*B). Neither depends on the number of workers.
+A block is the micro-batch of one rank: block j covers positions [j*m, (j+1)*m) and belongs to rank j mod
+world; global batch k is positions [k*B, (k+1)*B). Neither depends on the number of workers.
 
 With repeated sampling the positions j*K .. j*K + K-1 are K views of one sample, which is decoded once. K
 epochs are then one permutation: the K * num_samples positions from a multiple of that on show every sample
@@ -26,8 +24,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-_ROUNDS = 6
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+from mae_dist.data.permutation import permute, scramble
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,63 +59,19 @@ class SampleOrder:
         passes, offsets = np.divmod(draws, self.num_samples)
         num_chunks = -(-self.num_samples // self.chunk)
         short = self.num_samples - (num_chunks - 1) * self.chunk
-        keys = _mix(passes.astype(np.uint64) + _mix(np.uint64(self.seed % 2**64)))
+        keys = scramble(passes.astype(np.uint64) + scramble(np.uint64(self.seed % 2**64)))
 
         # The short chunk stands at another place in every pass; what comes after it is shifted.
-        short_place = _permute(np.full_like(passes, num_chunks - 1), num_chunks, keys, inverse=True)
+        short_place = permute(np.full_like(passes, num_chunks - 1), num_chunks, keys, inverse=True)
         behind = offsets >= short_place * self.chunk + short
         places, within = np.divmod(np.where(behind, offsets + self.chunk - short, offsets), self.chunk)
 
-        chunks = _permute(places, num_chunks, keys)
+        chunks = permute(places, num_chunks, keys)
         sizes = np.where(chunks == num_chunks - 1, short, self.chunk)
-        inner_keys = _mix(keys ^ _mix(chunks.astype(np.uint64) + np.uint64(1)))
-        return passes, chunks * self.chunk + _permute(within, sizes, inner_keys)
+        inner_keys = scramble(keys ^ scramble(chunks.astype(np.uint64) + np.uint64(1)))
+        return passes, chunks * self.chunk + permute(within, sizes, inner_keys)
 
 
 def block_positions(block: int, micro_batch: int) -> np.ndarray:
     """Stream positions of one block: [block * micro_batch, (block + 1) * micro_batch), int64."""
     return np.arange(block * micro_batch, (block + 1) * micro_batch, dtype=np.int64)
-
-
-def _mix(values: np.ndarray | np.uint64) -> np.ndarray:
-    """Scramble 64-bit words (the finaliser of SplitMix64, Steele et al. 2014); a bijection."""
-    words = np.atleast_1d(np.asarray(values, dtype=np.uint64)) + _GOLDEN
-    words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    words ^= words >> np.uint64(31)
-    return words if np.ndim(values) else words[0]
-
-
-def _permute(
-    values: np.ndarray, sizes: np.ndarray | int, keys: np.ndarray, *, inverse: bool = False
-) -> np.ndarray:
-    """Where the permutation of range(size) named by `key` sends each value, elementwise, as int64.
-
-    A Feistel network permutes the smallest even power of two that holds the domain (at most four times its
-    size); an element that leaves the domain is sent on until it is back inside, which takes few rounds.
-    """
-    shape = np.shape(values)
-    sizes = np.broadcast_to(np.asarray(sizes, dtype=np.uint64), shape).reshape(-1)
-    keys = np.broadcast_to(keys, shape).reshape(-1)
-    result = np.array(values, dtype=np.uint64).reshape(-1)
-    # frexp gives the bit length of size - 1; exact below 2^53.
-    half_bits = ((np.frexp((sizes - np.uint64(1)).astype(np.float64))[1] + 1) // 2).astype(np.uint64)
-    todo = np.arange(result.size)
-    while todo.size:
-        result[todo] = _feistel(result[todo], half_bits[todo], keys[todo], inverse=inverse)
-        todo = todo[result[todo] >= sizes[todo]]
-    return result.astype(np.int64).reshape(shape)
-
-
-def _feistel(values: np.ndarray, half_bits: np.ndarray, keys: np.ndarray, *, inverse: bool) -> np.ndarray:
-    """A balanced Feistel network over words of 2 * half_bits bits."""
-    mask = (np.uint64(1) << half_bits) - np.uint64(1)
-    left, right = values >> half_bits, values & mask
-    for step in reversed(range(_ROUNDS)) if inverse else range(_ROUNDS):
-        if inverse:
-            left, right = right, left
-        round_key = np.uint64((step + 1) << 48)
-        left, right = right, left ^ (_mix(keys ^ _mix(right + round_key)) & mask)
-        if inverse:
-            left, right = right, left
-    return (left << half_bits) | right

@@ -21,14 +21,14 @@ from ray.data import DataContext, DataIterator, Dataset, ExecutionOptions, TaskP
 from ray.train import DataConfig
 
 from mae_dist.data.batch import StreamSpec, build_block
-from mae_dist.data.catalog import Catalog
+from mae_dist.data.mix import Samples
 
 BLOCKS_PER_SEGMENT = 10_000
 
 
 def plan_blocks(
     spec: StreamSpec,
-    catalog: Catalog,
+    catalog: Samples,
     *,
     first_block: int,
     num_blocks: int,

@@ -1,4 +1,5 @@
-"""What a recipe may name as its samples: a catalog, something to be listed, or a set that is drawn.
+"""What a recipe may name as its samples: a catalog, something to be listed, or a set that is drawn; and what
+becomes of several of them.
 
 runs/k400.parquet                 a catalog made before
 s3://bucket/videos, list.csv      listed by readers/
@@ -7,12 +8,14 @@ drawn://moving_clips?samples=600&seed=1   drawn and encoded by the run itself
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from urllib.parse import parse_qsl, urlsplit
 
 from mae_dist import storage
+from mae_dist.config.schema import SourceConfig
 from mae_dist.data.catalog import Catalog
 from mae_dist.data.glyphs import write_glyphs
+from mae_dist.data.mix import Mix
 from mae_dist.data.readers import Request, SourceError, build_catalog, is_catalog
 from mae_dist.data.synthetic import write_moving_clips
 
@@ -58,6 +61,15 @@ def make_source(source: str, *, work_folder: str, request: Request | None = None
     name, samples, seed = _drawing(source)
     folder = storage.join(work_folder, "samples")
     return build_catalog(DRAWN[name](folder, samples, seed))
+
+
+def make_mix(sources: Mapping[str, SourceConfig], *, work_folder: str) -> Mix:
+    """The mix of these sources; each is made as by `make_source`, in a folder of its own."""
+    catalogs = {
+        name: make_source(source.catalog, work_folder=storage.join(work_folder, name))
+        for name, source in sources.items()
+    }
+    return Mix.of(catalogs, {name: source.weight for name, source in sources.items()})
 
 
 def _drawing(source: str) -> tuple[str, int, int]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from mae_dist import storage
 from mae_dist.data.catalog import Catalog, labels_disagree
+from mae_dist.data.mix import load_samples
 from mae_dist.evaluate.accuracy import accuracy
 from mae_dist.train.launch import run_training
 from mae_dist.train.training import Training
@@ -20,8 +21,8 @@ def evaluate_encoder(training: Training, *, name: str, start_from: str, use_gpu:
     protocol = training.protocol
     assert protocol is not None
     assert training.test_catalog is not None
-    samples = Catalog.load(training.catalog)
-    complaint = labels_disagree(samples, Catalog.load(training.test_catalog))
+    samples = load_samples(training.catalog)
+    complaint = labels_disagree(samples.classes, Catalog.load(training.test_catalog).classes)
     if complaint:
         raise ValueError(f"{training.test_catalog}: {complaint}")
     summary = run_training(training, use_gpu=use_gpu)

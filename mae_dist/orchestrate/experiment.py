@@ -11,9 +11,11 @@ from typing import Any
 
 from mae_dist import storage
 from mae_dist.config.load import digest, to_dict, to_yaml
-from mae_dist.config.schema import EvaluationConfig, RunConfig
+from mae_dist.config.schema import EvaluationConfig, RunConfig, SourceConfig
+from mae_dist.data import mix as mixes
 from mae_dist.data.catalog import Catalog
-from mae_dist.data.sources import make_source
+from mae_dist.data.mix import Mix
+from mae_dist.data.sources import make_mix, make_source
 from mae_dist.evaluate.classification import evaluate_encoder
 from mae_dist.evaluate.reconstruction import evaluate_reconstruction
 from mae_dist.orchestrate.provenance import environment
@@ -42,7 +44,7 @@ def run_uri(config: RunConfig, inputs: Mapping[str, str]) -> str:
 def pretraining_identity(config: RunConfig, inputs: Mapping[str, str]) -> dict[str, Any]:
     """All that the pretrained weights depend on, as plain data; where and how fast they are made is left out.
 
-    `inputs` maps "catalog" to the digest of the samples, or to the source that they will be listed from.
+    `inputs` maps "catalog" to what `preflight.check_inputs` says of the samples.
     """
     fields = to_dict(config)
     decides = ("seed", "input", "model", "mask", "target", "augment")
@@ -94,7 +96,7 @@ def build_steps(config: RunConfig, inputs: Mapping[str, str], *, use_gpu: bool) 
         )
         for name, protocol in config.evaluations.items():
             for start_from in protocol.start_from:
-                steps.append(_evaluation_step(job, name, protocol, start_from, steps))
+                steps.append(_evaluation_step(job, name, protocol, start_from, steps, inputs))
     report = Step(
         name="report",
         run=run_report,
@@ -108,7 +110,12 @@ def build_steps(config: RunConfig, inputs: Mapping[str, str], *, use_gpu: bool) 
 
 
 def _evaluation_step(
-    job: Job, name: str, protocol: EvaluationConfig, start_from: str, before: list[Step]
+    job: Job,
+    name: str,
+    protocol: EvaluationConfig,
+    start_from: str,
+    before: list[Step],
+    inputs: Mapping[str, str],
 ) -> Step:
     by_name = {step.name: step for step in before}
     needs = [by_name["catalog"], by_name["test_catalog"]]
@@ -119,11 +126,12 @@ def _evaluation_step(
     # The other starting points of the protocol are steps of their own; workers are a matter of the machines.
     aside = {"start_from", "workers"}
     settings = {part: value for part, value in fields["evaluations"][name].items() if part not in aside}
+    labelled = {part: inputs[part] for part in ("labelled",) if part in inputs}
     return Step(
         name=f"{name}-{start_from}",
         run=run_evaluation,
         config=Job(config=job.config, use_gpu=job.use_gpu, evaluation=name, start_from=start_from),
-        identity={part: fields[part] for part in ("seed", "input", "model")} | settings,
+        identity={part: fields[part] for part in ("seed", "input", "model")} | labelled | settings,
         output=f"evaluations/{name}-{start_from}",
         needs=tuple(needs),
         after=tuple(after),
@@ -134,6 +142,10 @@ def _evaluation_step(
 def make_catalog(job: Job, output: str, inputs: Mapping[str, str]) -> dict[str, Any]:
     """List the samples of the recipe's source, drawing them first where the source says so."""
     data = job.config.data
+    if data.mix and not job.is_test:
+        made = make_mix(data.mix, work_folder=output)
+        made.save(output)
+        return {"source": data.sources, "digest": made.digest, "num_samples": made.num_samples}
     source = data.test_catalog if job.is_test else data.catalog
     assert source is not None
     catalog = make_source(source, work_folder=output)
@@ -143,7 +155,8 @@ def make_catalog(job: Job, output: str, inputs: Mapping[str, str]) -> dict[str, 
 
 def run_pretraining(job: Job, output: str, inputs: Mapping[str, str]) -> dict[str, Any]:
     """Train the masked autoencoder and export it."""
-    training = Training(config=job.config, output=output, catalog=_catalog_file(inputs["catalog"]))
+    catalog = _training_file(inputs["catalog"], job.config)
+    training = Training(config=job.config, output=output, catalog=catalog)
     return run_training(training, use_gpu=job.use_gpu)
 
 
@@ -164,7 +177,7 @@ def run_evaluation(job: Job, output: str, inputs: Mapping[str, str]) -> dict[str
     training = Training(
         config=job.config,
         output=output,
-        catalog=_catalog_file(inputs["catalog"]),
+        catalog=_labelled_file(inputs["catalog"], job.config),
         test_catalog=_catalog_file(inputs["test_catalog"]),
         evaluation=job.evaluation,
         weights=_weights(inputs["pretrain"]) if job.start_from == "pretrained" else None,
@@ -197,18 +210,54 @@ def describe_steps(steps: Sequence[Step]) -> str:
 
 
 def _catalogs(store_uri: str, config: RunConfig) -> dict[str, Any]:
-    described: dict[str, Any] = {}
-    for name, part, source in [
-        ("catalog", "train", config.data.catalog),
-        ("test_catalog", "test", config.data.test_catalog),
-    ]:
-        file = _catalog_file(storage.join(store_uri, "catalog", part))
-        if source is None or not storage.exists(file):
-            described[name] = None
-            continue
-        catalog = Catalog.load(file)
-        described[name] = {"uri": source, "digest": catalog.digest, "num_samples": catalog.num_samples}
-    return described
+    train = _training_file(storage.join(store_uri, "catalog", "train"), config)
+    test = _catalog_file(storage.join(store_uri, "catalog", "test"))
+    data = config.data
+    return {
+        "catalog": _described_mix(train, data.mix) if data.mix else _described(train, data.catalog),
+        "test_catalog": _described(test, data.test_catalog),
+    }
+
+
+def _described(file: str, source: str | None) -> dict[str, Any] | None:
+    if source is None or not storage.exists(file):
+        return None
+    catalog = Catalog.load(file)
+    return {"uri": source, "digest": catalog.digest, "num_samples": catalog.num_samples}
+
+
+def _described_mix(file: str, sources: Mapping[str, SourceConfig]) -> dict[str, Any] | None:
+    if not storage.exists(file):
+        return None
+    mix = Mix.load(file)
+    parts = {
+        name: {
+            "uri": sources[name].catalog,
+            "digest": part.catalog.digest,
+            "num_samples": part.catalog.num_samples,
+            "share": part.weight / mix.total_weight,
+        }
+        for name, part in zip(sorted(sources), mix.parts, strict=True)
+    }
+    return {
+        "uri": f"mix of {', '.join(parts)}",
+        "digest": mix.digest,
+        "num_samples": mix.num_samples,
+        "sources": parts,
+    }
+
+
+def _training_file(folder: str, config: RunConfig) -> str:
+    """What a pretraining trains on."""
+    return storage.join(folder, mixes.FILE) if config.data.mix else _catalog_file(folder)
+
+
+def _labelled_file(folder: str, config: RunConfig) -> str:
+    """What evaluations train on."""
+    data = config.data
+    if data.labelled is None:
+        return _training_file(folder, config)
+    return mixes.part_file(folder, sorted(data.mix).index(data.labelled))
 
 
 def _catalog_file(folder: str) -> str:

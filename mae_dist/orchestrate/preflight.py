@@ -6,12 +6,14 @@ import logging
 from collections.abc import Mapping
 
 from mae_dist import storage
-from mae_dist.config.schema import RunConfig
+from mae_dist.config.schema import DataConfig, RunConfig
 from mae_dist.data import sources
 from mae_dist.data.catalog import Catalog, CatalogError, labels_disagree
+from mae_dist.data.mix import identity
 from mae_dist.data.readers import SourceError
 from mae_dist.data.readers.official import difference
 from mae_dist.data.shards import ShardError
+from mae_dist.data.turns import whole_weights
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +26,8 @@ class PreflightError(ValueError):
 
 
 def check_inputs(config: RunConfig) -> dict[str, str]:
-    """Look at storage and samples; returns what stands for the samples in the run's digest, by field.
+    """Look at storage and samples; returns what stands for the samples in the run's digest: of "catalog", be
+    it one or a mix, of "test_catalog", and of "labelled", a mix's source that evaluations train on.
 
     Each source is listed once, which takes minutes where it is large. A catalog of a public data set that is
     not complete is warned of. Raises PreflightError. Nothing is written.
@@ -36,7 +39,8 @@ def check_inputs(config: RunConfig) -> dict[str, str]:
         problems.append(f"storage: {error}")
     inputs: dict[str, str] = {}
     catalogs: dict[str, Catalog] = {}
-    for field, source in [("catalog", config.data.catalog), ("test_catalog", config.data.test_catalog)]:
+    given = config.data.sources | {"test_catalog": config.data.test_catalog}
+    for field, source in given.items():
         if source is None:
             continue
         try:
@@ -50,7 +54,7 @@ def check_inputs(config: RunConfig) -> dict[str, str]:
             if differs is not None:
                 log.warning("data.%s: %s", field, differs)
     if config.evaluations:
-        problems += _label_problems(catalogs)
+        problems += _label_problems(catalogs, config.data.labelled)
     if config.evaluations and config.data.test_catalog is None:
         problems.append(
             "data.test_catalog: the evaluations need samples to be scored on; give "
@@ -58,7 +62,7 @@ def check_inputs(config: RunConfig) -> dict[str, str]:
         )
     if problems:
         raise PreflightError(config.name, problems)
-    return inputs
+    return inputs if not config.data.mix else _of_mix(config.data, inputs)
 
 
 def check_capacity(config: RunConfig, capacity: Mapping[str, float]) -> bool:
@@ -90,9 +94,24 @@ def check_capacity(config: RunConfig, capacity: Mapping[str, float]) -> bool:
     return use_gpu
 
 
-def _label_problems(catalogs: Mapping[str, Catalog]) -> list[str]:
+def _of_mix(data: DataConfig, inputs: Mapping[str, str]) -> dict[str, str]:
+    """The inputs of a run on a mix, whose catalogs become one."""
+    names = sorted(data.mix)
+    by_name = {name: inputs[f"mix.{name}.catalog"] for name in names}
+    weights = whole_weights([data.mix[name].weight for name in names])
+    found = {"catalog": identity(weights, list(by_name.values()))}
+    found |= {"labelled": by_name[data.labelled]} if data.labelled is not None else {}
+    return found | {field: inputs[field] for field in ("test_catalog",) if field in inputs}
+
+
+def _label_problems(found: Mapping[str, Catalog], labelled: str | None) -> list[str]:
     """What keeps evaluations from training and scoring on these samples, by field."""
-    advice = "give labelled samples, or --set evaluations={} for none"
+    own = ("test_catalog", f"mix.{labelled}.catalog")
+    catalogs = {field: catalog for field, catalog in found.items() if labelled is None or field in own}
+    training = {field: catalog for field, catalog in catalogs.items() if field != "test_catalog"}
+    is_mixed = len(training) > 1
+    choice = "; or say which source evaluations train on with data.labelled" if is_mixed else ""
+    advice = f"give labelled samples, or --set evaluations={{}} for none{choice}"
     problems = []
     for field, catalog in catalogs.items():
         num_unlabelled = int((catalog.table["label"].to_numpy() < 0).sum())
@@ -106,7 +125,12 @@ def _label_problems(catalogs: Mapping[str, Catalog]) -> list[str]:
                 f"data.{field}: {num_unlabelled} of its {catalog.num_samples} samples have no label, and the "
                 f"evaluations need one for each; {advice}"
             )
-    if len(catalogs) == 2 and not problems:
-        complaint = labels_disagree(catalogs["catalog"], catalogs["test_catalog"])
-        problems += [f"data.test_catalog: {complaint}"] if complaint else []
+    if problems or not training:
+        return problems
+    most = max(training, key=lambda field: training[field].num_classes)
+    where = f"data.{most}" if is_mixed else "the training samples"
+    for field, catalog in catalogs.items():
+        complaint = labels_disagree(training[most].classes, catalog.classes, where=where)
+        if complaint:
+            problems.append(f"data.{field}: {complaint}{choice}")
     return problems

@@ -37,7 +37,8 @@ def data(report: Report, *, unit: str) -> Html:
     catalog, test_catalog = provenance["catalog"] or {}, provenance["test_catalog"] or {}
     declared = provenance["config"].get("data") or {}
     facts: dict[str, object] = {
-        "Catalog": _catalog_words(catalog, declared.get("catalog"), unit),
+        "Catalog": _catalog_words(catalog, _declared_words(declared), unit),
+        **_source_words(catalog, pretraining["samples"]),
         "Test catalog": _catalog_words(test_catalog, declared.get("test_catalog"), unit),
         "Samples seen": f"{wording.plural(pretraining['samples'], unit)}, "
         f"{wording.significant(pretraining['epochs'])} epochs",
@@ -57,6 +58,21 @@ def _catalog_words(catalog: Mapping[str, Any], declared: str | None, unit: str) 
     if not catalog:
         return f"{declared} (not listed yet)" if declared else "none"
     return f"{catalog.get('uri', wording.UNKNOWN)} ({wording.plural(catalog.get('num_samples') or 0, unit)})"
+
+
+def _declared_words(declared: Mapping[str, Any]) -> str | None:
+    mix = declared.get("mix") or {}
+    return f"mix of {', '.join(sorted(mix))}" if mix else declared.get("catalog")
+
+
+def _source_words(catalog: Mapping[str, Any], samples: int) -> dict[str, str]:
+    """One line per source of a mix: what, how large a share, how often it was gone through."""
+    return {
+        f"Source {name}": f"{source['uri']} ({wording.count(source['num_samples'])} samples), "
+        f"{wording.percent(source['share'])} of the stream, "
+        f"{wording.significant(samples * source['share'] / source['num_samples'])} epochs of its own"
+        for name, source in (catalog.get("sources") or {}).items()
+    }
 
 
 def _decoding_words(pretraining: Mapping[str, Any], unit: str) -> str:
@@ -110,6 +126,8 @@ def provenance(report: Report, *, config_text: str) -> Html:
         "Code revision": join(revision, " with uncommitted changes" if code.get("dirty") else None),
         "Catalog digest": tag("code", one_line(catalog.get("digest"))),
     }
+    for name, source in (catalog.get("sources") or {}).items():
+        facts[f"Digest of {name}"] = tag("code", one_line(source["digest"]))
     if test_catalog:
         facts["Test catalog digest"] = tag("code", one_line(test_catalog.get("digest")))
     facts["Seed"] = one_line(known["config"].get("seed", 0))

@@ -8,6 +8,7 @@ from mae_dist import storage
 from mae_dist.config.schema import EvaluationConfig, RunConfig, TrainConfig
 from mae_dist.data.batch import StreamSpec
 from mae_dist.data.catalog import Catalog
+from mae_dist.data.mix import Samples, load_samples
 from mae_dist.train.loop import Pace
 from mae_dist.train.schedule import Schedule, schedule_of
 
@@ -20,7 +21,7 @@ class Training:
     output: str
     """Folder for metrics, checkpoints and the export."""
     catalog: str
-    """Catalog file to train on."""
+    """Catalog file to train on, or the mix.json of several."""
     evaluation: str | None = None
     """Key in config.evaluations."""
     test_catalog: str | None = None
@@ -53,11 +54,10 @@ class Training:
         """The weights when training is done."""
         return storage.join(self.output, "export", "model.safetensors")
 
-    def training_samples(self) -> Catalog:
-        """The catalog, or the labelled part of it that the protocol allows."""
-        catalog = Catalog.load(self.catalog)
+    def training_samples(self) -> Samples:
+        """The catalog or mix, or the labelled part of a catalog that the protocol allows."""
         few = None if self.protocol is None else self.protocol.labels_per_class
-        return catalog if few is None else catalog.subset(few)
+        return load_samples(self.catalog) if few is None else Catalog.load(self.catalog).subset(few)
 
     def stream(self) -> StreamSpec:
         """The training stream: shuffled and augmented, masked if this is a pretraining."""
@@ -79,11 +79,11 @@ class Training:
         assert self.protocol is not None
         return replace(self.stream(), micro_batch=self.protocol.eval_batch, train=False, repeats=1)
 
-    def schedule(self, catalog: Catalog) -> Schedule:
+    def schedule(self, catalog: Samples) -> Schedule:
         """Learning rates over the whole training."""
         return schedule_of(self.train, samples_per_epoch=catalog.num_samples)
 
-    def pace(self, catalog: Catalog, *, world: int) -> Pace:
+    def pace(self, catalog: Samples, *, world: int) -> Pace:
         """Steps, micro-batches and intervals at this number of workers.
 
         Raises ValueError if the workers cannot divide the global batch.

@@ -15,8 +15,8 @@ import torch.distributed as dist
 from ray.util.metrics import Counter, Gauge
 
 from mae_dist import storage
-from mae_dist.config.schema import ResourcesConfig
-from mae_dist.data.catalog import Catalog
+from mae_dist.config.schema import DataConfig, ResourcesConfig
+from mae_dist.data.mix import Mix, Samples
 from mae_dist.data.plan import read_shard
 from mae_dist.model.weights import native
 from mae_dist.train import checkpoint
@@ -220,7 +220,7 @@ def _share_buffers(task: ClassifyTask) -> None:
         dist.broadcast(buffer, src=0)
 
 
-def _export(training: Training, task: PretrainTask, catalog: Catalog) -> None:
+def _export(training: Training, task: PretrainTask, samples: Samples) -> None:
     config = training.config
     card = native.ModelCard(
         architecture=config.model.architecture,
@@ -233,7 +233,7 @@ def _export(training: Training, task: PretrainTask, catalog: Catalog) -> None:
         provenance={
             "Run": config.name,
             # The source that the user named, not the path of this run's copy of the list.
-            "Samples": f"{config.data.catalog} ({catalog.digest[:12]})",
+            "Samples": "; ".join(_sources(config.data, samples)),
             "Length": str(config.train.length),
             "Mask": f"{config.mask.kind} {config.mask.ratio:g}",
         },
@@ -242,6 +242,15 @@ def _export(training: Training, task: PretrainTask, catalog: Catalog) -> None:
     storage.write_bytes(
         storage.join(training.output, "export", "model_card.md"), native.card_markdown(card).encode()
     )
+
+
+def _sources(data: DataConfig, samples: Samples) -> Iterator[str]:
+    """What was trained on, with its digest and, of a mix, its share."""
+    if not isinstance(samples, Mix):
+        yield f"{data.catalog} ({samples.digest[:12]})"
+        return
+    for source, part in zip(data.sources.values(), samples.parts, strict=True):
+        yield f"{part.weight / samples.total_weight:.3g} of {source} ({part.catalog.digest[:12]})"
 
 
 def _device_name(device: torch.device) -> str:

@@ -26,7 +26,7 @@ def test_types_are_written_for_people():
 
 
 def test_defaults_are_written_as_a_recipe_would():
-    assert INFOS["data.catalog"].default == "required"
+    assert INFOS["data.mix.NAME.catalog"].default == "required"
     assert INFOS["data.test_catalog"].default == "null"
     assert INFOS["train.warmup"].default == "0 steps"
     assert INFOS["augment.flip"].default == "true"

@@ -129,9 +129,13 @@ def test_packaged_runs_are_clean(name):
         (
             "in1k",
             "name=a/b",
-            "name: becomes a folder: letters, digits, '-' and '_' only, not starting with '-'",
+            "name: becomes a folder or a file: letters, digits, '-' and '_' only, not starting with '-'",
         ),
-        ("in1k", "evaluations={'a b': {extends: finetune/in1k}}", "evaluations.a b: becomes a folder"),
+        (
+            "in1k",
+            "evaluations={'a b': {extends: finetune/in1k}}",
+            "evaluations.a b: becomes a folder or a file",
+        ),
         (
             "in1k",
             "evaluations.reconstruction.extends=finetune/in1k",
@@ -204,6 +208,7 @@ def test_checks_read_fields_that_exist():
     """A check whose field was renamed would silently run on values already known to be wrong."""
     known = {path for path, _, _ in dotted_fields()}
     sections = {path.rpartition(".")[0] for path in known} | {path.partition(".")[0] for path in known}
+    sections |= {path.partition(".NAME")[0] for path in known}
     for check in CHECKS:
         assert set(check.reads) <= known | sections
     for check in EVALUATION_CHECKS:

@@ -32,7 +32,10 @@ def test_a_packaged_run_needs_nothing_but_its_catalog(name):
 
 @pytest.mark.parametrize("name", ["pretrain/cifar10", "pretrain/in1k", "pretrain/k400"])
 def test_a_catalog_that_only_the_user_can_know_is_asked_for(name):
-    assert mistakes(name) == f"{name}: 1 problem(s)\n  data.catalog: required; give --set data.catalog=URI"
+    assert mistakes(name).splitlines() == [
+        f"{name}: 1 problem(s)",
+        "  data.catalog: required; give --set data.catalog=URI, or several catalogs in data.mix",
+    ]
 
 
 @pytest.mark.parametrize("name", SECTIONS)
@@ -91,7 +94,8 @@ def test_a_duration_is_written_as_it_is_read(duration, text):
 
 
 def test_a_setting_reaches_every_field():
-    config = load("pretrain/in1k", [CATALOG])
+    mix = "data.mix.finetune={catalog: images, weight: 1}"
+    config = load("pretrain/in1k", [mix])
     for path, _, _ in dotted_fields():
         value = to_dict(config)
         for name in path.replace("NAME", "finetune").split("."):
@@ -99,7 +103,7 @@ def test_a_setting_reaches_every_field():
         if value is None or path.endswith(("published.value", "published.source")):
             continue
         text = to_yaml_value(value)
-        assert load("pretrain/in1k", [CATALOG, f"{path.replace('NAME', 'finetune')}={text}"]) == config
+        assert load("pretrain/in1k", [mix, f"{path.replace('NAME', 'finetune')}={text}"]) == config
 
 
 def to_yaml_value(value: object) -> str:

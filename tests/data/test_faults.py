@@ -13,15 +13,15 @@ from mae_dist.data.faults import Fault, FaultBudgetError, check_budget, replacem
 @given(st.integers(2, 50), st.integers(0, 2**32), st.integers(0, 100), st.integers(0, 9), st.data())
 def test_a_replacement_is_another_sample_and_always_the_same(num_samples, seed, epoch, attempt, data):
     sample = data.draw(st.integers(0, num_samples - 1))
-    other = replacement(seed, epoch, sample, attempt, num_samples)
+    other = replacement(seed, epoch, sample, attempt, range(num_samples))
     assert 0 <= other < num_samples
     assert other != sample
-    assert replacement(seed, epoch, sample, attempt, num_samples) == other
+    assert replacement(seed, epoch, sample, attempt, range(num_samples)) == other
 
 
 def test_attempts_and_epochs_try_different_samples():
-    assert len({replacement(0, 0, 5, attempt, 10**6) for attempt in range(8)}) == 8
-    assert len({replacement(0, epoch, 5, 0, 10**6) for epoch in range(8)}) == 8
+    assert len({replacement(0, 0, 5, attempt, range(10**6)) for attempt in range(8)}) == 8
+    assert len({replacement(0, epoch, 5, 0, range(10**6)) for epoch in range(8)}) == 8
 
 
 @pytest.mark.parametrize(("num_faults", "num_seen"), [(10, 20), (10, 0), (30, 3000)])
