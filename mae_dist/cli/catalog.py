@@ -83,11 +83,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _facts(catalog: Catalog, out: str) -> dict[str, str]:
-    num_unlabelled = int((catalog.table["label"].to_numpy() < 0).sum())
+    has_boxes = "boxes" in catalog.table.column_names  # and the labels are theirs
+    num_unlabelled = 0 if has_boxes else int((catalog.table["label"].to_numpy() < 0).sum())
     facts = {
         "samples": f"{catalog.num_samples}" + f", {num_unlabelled} without a label" * (num_unlabelled > 0),
         "classes": f"{catalog.num_classes}{_named(catalog.classes)}",
     }
+    if has_boxes:
+        facts["boxes"] = f"{sum(len(boxes) for boxes in catalog.table['boxes'])}"
     if catalog.origin is not None and catalog.origin.missing:
         facts["missing"] = _missing(catalog.origin, f"{out}.missing.txt")
     differs = difference(catalog.origin, catalog.num_samples)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import zip_longest
@@ -48,6 +48,30 @@ Where in the file: all of it (row and offset -1), a row of a Parquet shard (row 
 sha256: of those bytes, empty for unknown. label: -1 unknown. frames: -1 unknown. fps: nan unknown."""
 
 
+BOX = pa.struct(
+    [
+        pa.field("x1", pa.float32(), nullable=False),
+        pa.field("y1", pa.float32(), nullable=False),
+        pa.field("x2", pa.float32(), nullable=False),
+        pa.field("y2", pa.float32(), nullable=False),
+        pa.field("person", pa.int32(), nullable=False),
+        pa.field("labels", pa.list_(pa.int32()), nullable=False),
+    ]
+)
+"""A person in a frame: corners in parts of its width and height, from the top left; a number that the person
+keeps in neighbouring keyframes; labels of all that the person does."""
+KEYFRAME_SCHEMA = pa.schema(
+    [
+        *SCHEMA,
+        pa.field("time", pa.float64(), nullable=False),
+        pa.field("boxes", pa.list_(pa.field("item", BOX, nullable=False)), nullable=False),
+    ]
+)
+"""Of a catalog whose samples are keyframes: `time`, seconds from the start of the file, and their boxes. The
+labels are those of the boxes; the sample's own is -1. Action detection will read clips around `time`; until
+then a clip is drawn from anywhere in the file."""
+
+
 class CatalogError(ValueError):
     """A file is not a catalog that can be used; the message says why and what would be right."""
 
@@ -63,6 +87,8 @@ class Row(NamedTuple):
     offset: int = -1
     length: int = -1
     sha256: bytes = b""
+    time: float | None = None
+    """Of the keyframe, in seconds; None where the whole file is the sample."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +98,17 @@ class Origin:
     dataset: str
     split: str
     listed: int
-    """Samples that the official list names."""
+    """Samples that the official list names; of keyframes, their videos."""
     missing: tuple[str, ...]
     """Names of those without a file; they are not in the catalog."""
 
 
 @dataclass(frozen=True)
 class Catalog:
-    """The samples of a data set, numbered from 0 in the order of `table` (columns: SCHEMA)."""
+    """The samples of a data set, numbered from 0 in the order of `table`.
+
+    Its columns are those of SCHEMA or of KEYFRAME_SCHEMA.
+    """
 
     table: pa.Table
     classes: tuple[str, ...]
@@ -105,10 +134,15 @@ class Catalog:
         rows: Sequence[int] | np.ndarray | None = None,
         offsets: Sequence[int] | np.ndarray | None = None,
         lengths: Sequence[int] | np.ndarray | None = None,
+        times: Sequence[float] | None = None,
+        boxes: Sequence[Sequence[Mapping[str, Any]]] | None = None,
         chunk: int = 1,
         origin: Origin | None = None,
     ) -> Catalog:
-        """A catalog of samples of one medium whose frame counts and digests are not known yet."""
+        """A catalog of samples of one medium whose frame counts and digests are not known yet.
+
+        Keyframes have `times` and `boxes` (dictionaries as BOX has fields), other samples neither.
+        """
         num_samples = len(keys)
 
         def whole_numbers(given: Sequence[int] | np.ndarray | None) -> pa.Array:
@@ -126,7 +160,10 @@ class Catalog:
             pa.array(np.full(num_samples, -1), pa.int32()),
             pa.array(np.full(num_samples, np.nan), pa.float32()),
         ]
-        return cls(pa.table(columns, schema=SCHEMA), tuple(classes), chunk, origin)
+        if times is None:
+            return cls(pa.table(columns, schema=SCHEMA), tuple(classes), chunk, origin)
+        columns += [pa.array(times, pa.float64()), pa.array(boxes, KEYFRAME_SCHEMA.field("boxes").type)]
+        return cls(pa.table(columns, schema=KEYFRAME_SCHEMA), tuple(classes), chunk, origin)
 
     @property
     def num_samples(self) -> int:
@@ -143,12 +180,14 @@ class Catalog:
         """sha256 (hex) over classes, chunk and all columns; the same however the content is stored."""
         state = hashlib.sha256(json.dumps([FORMAT, self.classes, self.chunk]).encode())
         for column in self.table.columns:
-            state.update(_digest(column))
+            for leaf in _leaves(column):
+                state.update(_digest(leaf))
         return state.hexdigest()
 
     def rows(self, samples: np.ndarray) -> list[Row]:
         """The rows of these sample numbers, in their order."""
-        taken = self.table.select(list(Row._fields)).take(pa.array(samples))
+        known = [name for name in Row._fields if name in self.table.column_names]
+        taken = self.table.select(known).take(pa.array(samples))
         columns = (column.to_pylist() for column in taken.columns)
         return [Row(*values) for values in zip(*columns, strict=True)]
 
@@ -207,7 +246,8 @@ class Catalog:
             )
         if table.num_rows == 0:
             raise CatalogError(f"{uri}: is an empty catalog; a run needs at least one sample")
-        table = table.replace_schema_metadata(None).combine_chunks().cast(SCHEMA)
+        schema = KEYFRAME_SCHEMA if "boxes" in table.column_names else SCHEMA
+        table = table.replace_schema_metadata(None).combine_chunks().cast(schema)
         origin = about["origin"] and Origin(
             **about["origin"] | {"missing": tuple(about["origin"]["missing"])}
         )
@@ -244,6 +284,19 @@ def metadata_of(schema: pa.Schema) -> dict[str, Any] | None:
     """What a catalog's schema says about it (format, classes, chunk, ...); None if it is no catalog's."""
     raw = (schema.metadata or {}).get(_METADATA_KEY)
     return None if raw is None else json.loads(raw)
+
+
+def _leaves(column: pa.ChunkedArray) -> Iterator[pa.ChunkedArray]:
+    """A column without structure: of lists their lengths and their content, of structs their fields."""
+    if pa.types.is_list(column.type):
+        yield pa.chunked_array([part.value_lengths() for part in column.chunks], pa.int32())
+        content = [part.flatten() for part in column.chunks]
+        yield from _leaves(pa.chunked_array(content, column.type.value_type))
+    elif pa.types.is_struct(column.type):
+        for field in column.flatten():
+            yield from _leaves(field)
+    else:
+        yield column
 
 
 def _digest(column: pa.ChunkedArray) -> bytes:

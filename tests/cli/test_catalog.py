@@ -87,6 +87,9 @@ def test_a_place_that_cannot_be_written_is_refused_before_anything_is_listed(vid
     assert "cannot write" in capsys.readouterr().err
 
 
+AVA_VAL = ["--kind", "ava", "--split", "val"]
+
+
 @pytest.fixture
 def hmdb(tmp_path):
     """Five clips of HMDB51 in two classes, three of them for training, one of which is not there."""
@@ -109,6 +112,23 @@ def test_what_of_a_public_data_set_is_missing_is_counted_and_listed(hmdb, tmp_pa
         "(-99.9%)",
     ]
     assert storage.read_bytes(f"{out}.missing.txt") == b"run/b\n"
+
+
+def test_keyframes_are_counted_with_their_boxes(tmp_path, capsys):
+    for name, text in {
+        "ava_val_v2.2.csv": "abc,0902,0,0,1,1,1,1\nabc,0902,0,0,.5,1,1,2\nabc,0903,0,0,1,1,1,1\n",
+        "ava_val_excluded_timestamps_v2.2.csv": "",
+        "ava_action_list_v2.2.pbtxt": 'label {\n  name: "sit"\n  label_id: 1\n}\n',
+        "abc.mkv": "not read",
+    }.items():
+        (tmp_path / name).write_text(text)
+    assert main(["catalog", "build", str(tmp_path), f"{tmp_path}/out.parquet", *AVA_VAL]) == 0
+    assert capsys.readouterr().out.splitlines()[:4] == [
+        "samples  2",
+        "classes  1 (sit)",
+        "boxes    3",
+        "warning  1 videos, but val of ava has 64 where results are published: 63 fewer (-98.4%)",
+    ]
 
 
 def test_a_split_that_does_not_exist_is_refused_with_those_that_do(hmdb, tmp_path, capsys):

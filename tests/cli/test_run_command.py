@@ -64,6 +64,13 @@ def test_a_parquet_file_without_images_is_named(tmp_path, capsys):
     assert f"data.catalog: {tmp_path}/numbers.parquet" in capsys.readouterr().err
 
 
+def test_the_sources_of_a_mix_are_looked_for_where_the_command_is_given(tmp_path, capsys):
+    mix = "data.mix={a: {catalog: a.csv, weight: 1}, b: {catalog: b.csv, weight: 1}}"
+    asked = ["--set", mix, "--set", "evaluations={}"]
+    assert main(["run", "pretrain/in1k", *asked, "--dry-run"]) == 2
+    assert f"data.mix.a.catalog: {tmp_path}/a.csv: no such file" in capsys.readouterr().err
+
+
 def test_shards_may_be_named_by_a_pattern(tmp_path, capsys):
     import pyarrow as pa
     import pyarrow.parquet as pq

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mae_dist import storage
-from mae_dist.data.catalog import SCHEMA, Catalog, CatalogError, Row, metadata_of
+from mae_dist.data.catalog import KEYFRAME_SCHEMA, SCHEMA, Catalog, CatalogError, Row, metadata_of
 
 
 def make(labels: list[int] | None = None, *, uri: str = "s3://bucket/{}.mp4") -> Catalog:
@@ -41,6 +42,48 @@ def test_rows_come_in_the_order_asked_for():
     rows = make().rows(np.array([4, 0, 4]))
     assert [row.key for row in rows] == ["clip 4", "clip 0", "clip 4"]
     assert rows[0] == Row("clip 4", "s3://bucket/4.mp4", "video", -1, 1)
+
+
+def keyframes(**change: Any) -> Catalog:
+    """Two keyframes of one video, the second without anybody in it."""
+    box = {"x1": 0.1, "y1": 0.2, "x2": 0.5, "y2": 0.75, "person": 3, "labels": [0, 1]} | change
+    return Catalog.of(
+        keys=["a/0902", "a/0903"],
+        uris=["a.mp4"] * 2,
+        media="video",
+        labels=[-1, -1],
+        classes=["sit", "talk"],
+        times=[902, 903],
+        boxes=[[box], []],
+    )
+
+
+def test_keyframes_keep_their_time_and_their_boxes(place):
+    keyframes().save(storage.join(place, "train.parquet"))
+    loaded = Catalog.load(storage.join(place, "train.parquet"))
+    assert loaded.table.schema == KEYFRAME_SCHEMA
+    assert [row.time for row in loaded.rows(np.array([1, 0]))] == [903.0, 902.0]
+    (box,), nobody = loaded.table["boxes"].to_pylist()
+    assert nobody == []
+    assert box == {"x1": 0.1, "y1": 0.2, "x2": 0.5, "y2": 0.75, "person": 3, "labels": [0, 1]} | {
+        name: float(np.float32(value)) for name, value in {"x1": 0.1, "y1": 0.2}.items()
+    }
+    assert loaded.digest == keyframes().digest
+
+
+@pytest.mark.parametrize("change", [{"x2": 0.6}, {"person": 4}, {"labels": [0]}, {"labels": [1, 0]}])
+def test_the_digest_covers_the_boxes(change):
+    assert keyframes(**change).digest != keyframes().digest
+
+
+def test_the_digest_of_keyframes_is_that_of_their_content_not_of_its_storage():
+    catalog = keyframes()
+    halves = pa.concat_tables([catalog.table.slice(0, 1), catalog.table.slice(1)])
+    assert Catalog(halves, catalog.classes, catalog.chunk).digest == catalog.digest
+
+
+def test_a_whole_file_has_no_time():
+    assert [row.time for row in make().rows(np.array([0]))] == [None]
 
 
 def test_the_digest_is_that_of_the_content_not_of_its_storage():

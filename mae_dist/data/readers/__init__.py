@@ -14,7 +14,7 @@ import pyarrow as pa
 from mae_dist import storage
 from mae_dist.data.catalog import Catalog, metadata_of
 from mae_dist.data.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES, suffix_of
-from mae_dist.data.readers import folds, kinetics, something
+from mae_dist.data.readers import ava, folds, kinetics, something
 from mae_dist.data.readers.folders import read_images, read_videos
 from mae_dist.data.readers.lists import LIST_SUFFIXES, read_list
 from mae_dist.data.readers.parquet import read_parquet
@@ -57,6 +57,16 @@ KINDS: dict[str, Kind] = {
         folds.read_ucf101, "UCF101: clips, trainlist01.txt and the like, classInd.txt", folds.SPLITS
     ),
     "hmdb51": Kind(folds.read_hmdb51, "HMDB51: clips, <class>_test_split1.txt and the like", folds.SPLITS),
+    "ava": Kind(
+        partial(ava.read_ava, begins_at_seconds=0),
+        "AVA 2.2: movies, their keyframes with boxes and actions (for action detection)",
+        ava.SPLITS,
+    ),
+    "ava_cut": Kind(
+        partial(ava.read_ava, begins_at_seconds=900),
+        "AVA 2.2, movies cut to what is annotated: from second 900 on, as SlowFast prepares them",
+        ava.SPLITS,
+    ),
 }
 _KINDS_IN_WORDS = (
     "a folder of images, of videos (flat, or one subfolder per class), of Parquet shards or of tar shards, "

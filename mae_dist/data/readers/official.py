@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from mae_dist import storage
@@ -24,10 +24,18 @@ SPLIT_SIZES: dict[tuple[str, str], int] = {
     ("something_v2", "val"): 24_777,
     ("ucf101", "train1"): 9_537,
     ("ucf101", "test1"): 3_783,
+    ("ucf101", "train2"): 9_586,
+    ("ucf101", "test2"): 3_734,
+    ("ucf101", "train3"): 9_624,
+    ("ucf101", "test3"): 3_696,
     **{("hmdb51", f"train{split}"): 3_570 for split in (1, 2, 3)},
     **{("hmdb51", f"test{split}"): 1_530 for split in (1, 2, 3)},
 }
-"""Samples of each part as VideoMAE trains and tests on it (Tong et al. 2022, arXiv 2203.12602; its lists)."""
+"""Samples of each part as VideoMAE trains and tests on it (Tong et al. 2022, arXiv 2203.12602; its lists),
+and of the other divisions as they were published."""
+
+VIDEO_COUNTS: dict[tuple[str, str], int] = {("ava", "train"): 235, ("ava", "val"): 64}
+"""Videos of data sets that have many samples in each (Gu et al. 2018, arXiv 1705.08421)."""
 
 _LIST_SUFFIXES = {".csv", ".json", ".txt"}
 
@@ -46,12 +54,17 @@ class Listed(NamedTuple):
 
 def difference(origin: Origin | None, num_samples: int) -> str | None:
     """By how much a catalog differs from the part of the data set it was built as; None if it does not."""
-    expected = None if origin is None else SPLIT_SIZES.get((origin.dataset, origin.split))
-    if origin is None or expected in (None, num_samples):
+    if origin is None:
         return None
-    more = num_samples - expected
+    part, found, what = (origin.dataset, origin.split), num_samples, "samples"
+    if part in VIDEO_COUNTS:
+        found, what = origin.listed - len(origin.missing), "videos"
+    expected = VIDEO_COUNTS.get(part) or SPLIT_SIZES.get(part)
+    if expected in (None, found):
+        return None
+    more = found - expected
     return (
-        f"{num_samples:,} samples, but {origin.split} of {origin.dataset} has {expected:,} where results are "
+        f"{found:,} {what}, but {origin.split} of {origin.dataset} has {expected:,} where results are "
         f"published: {abs(more):,} {'more' if more > 0 else 'fewer'} ({more / expected:+.1%})"
     )
 
@@ -69,31 +82,16 @@ def catalog_of_listed(
 
     Raises SourceError if none is.
     """
-    by_name = _by_name(source)
-    files, labels, missing, seen = [], [], [], set()
-    num_twice = num_several = 0
+    entries: dict[str, Listed] = {}
     for entry in listed:
-        if entry.name in seen:
-            num_twice += 1
-            continue
-        seen.add(entry.name)
-        found = by_name.get(entry.name) or by_name.get(name_of(entry.name)) or by_name.get(entry.also)
-        if not found:
-            missing.append(entry.name)
-            continue
-        num_several += len(found) > 1
-        files.append(_in_split(found, split))
-        labels.append(entry.label)
-    if not files:
-        videos = [file.uri for file in source.files if media_of(file.uri) == "video"]
-        raise SourceError(
-            f"{source.uri}: none of the {len(seen):,} videos that {list_uri} names is there (such as "
-            f"{missing[0] if missing else 'none'}); it holds {len(videos):,} videos ({examples(videos)})"
-        )
-    if num_twice:
+        entries.setdefault(entry.name, entry)
+    if len(entries) < len(listed):
+        num_twice = len(listed) - len(entries)
         log.warning("%s: names %d videos twice; the first line of each counts", list_uri, num_twice)
-    if num_several:
-        log.warning("%s: holds %d listed videos more than once; one of each counts", source.uri, num_several)
+    names = {name: (name, name_of(name), entry.also) for name, entry in entries.items()}
+    found = find_videos(source, names, list_uri=list_uri, split=split)
+    files, labels = list(found.values()), [entries[name].label for name in found]
+    missing = [name for name in entries if name not in found]
     start = len(source.uri.rstrip("/")) + 1
     return Catalog.of(
         keys=[file.uri[start:] for file in files],
@@ -102,8 +100,33 @@ def catalog_of_listed(
         labels=labels,
         classes=classes,
         lengths=[file.size_bytes for file in files],
-        origin=Origin(dataset, split, len(seen), tuple(missing)),
+        origin=Origin(dataset, split, len(entries), tuple(missing)),
     )
+
+
+def find_videos(
+    source: Source, names: Mapping[str, Sequence[str]], *, list_uri: str, split: str
+) -> dict[str, FileInfo]:
+    """The file of each video that is there, in the order given; a video has one of several names.
+
+    Raises SourceError if none is.
+    """
+    by_name = _by_name(source)
+    candidates = {
+        video: next((by_name[name] for name in its_names if name in by_name), None)
+        for video, its_names in names.items()
+    }
+    found = {video: _in_split(files, split) for video, files in candidates.items() if files}
+    if not found:
+        videos = [file.uri for file in source.files if media_of(file.uri) == "video"]
+        raise SourceError(
+            f"{source.uri}: none of the {len(names):,} videos that {list_uri} names is there (such as "
+            f"{next(iter(names), 'none')}); it holds {len(videos):,} videos ({examples(videos)})"
+        )
+    num_several = sum(files is not None and len(files) > 1 for files in candidates.values())
+    if num_several:
+        log.warning("%s: holds %d listed videos more than once; one of each counts", source.uri, num_several)
+    return found
 
 
 def find_annotations(source: Source, request: Request, names: Sequence[str], *, what: str) -> str:

@@ -9,6 +9,7 @@ from fnmatch import fnmatch
 import numpy as np
 
 from mae_dist import storage
+from mae_dist.data.media import media_of
 from mae_dist.storage import FileInfo
 
 Show = Callable[[str, int, int | None], None]
@@ -70,9 +71,7 @@ def look(source_uri: str, request: Request, *, kinds_in_words: str) -> Source:
         raise SourceError(f"{source_uri}: nothing {nothing}; a source is {kinds_in_words}")
     is_file = not has_pattern and [_plain(info.uri) for info in found] == [_plain(source_uri)]
     own = request.exclude and _plain(request.exclude)
-    visible = [
-        info for info in found if not name_of(info.uri).startswith((".", "_")) and _plain(info.uri) != own
-    ]
+    visible = [info for info in found if not _is_hidden(name_of(info.uri)) and _plain(info.uri) != own]
     return Source((folder or ".") if has_pattern else source_uri, is_file, visible)
 
 
@@ -110,6 +109,14 @@ def name_of(uri: str) -> str:
 def examples(uris: Sequence[str]) -> str:
     """The first few names, for a message."""
     return ", ".join(name_of(uri) for uri in uris[:3]) + (", ..." if len(uris) > 3 else "") or "nothing"
+
+
+def _is_hidden(name: str) -> bool:
+    """Names beginning with a dot, and what writers of shards leave beside them (_SUCCESS, _metadata).
+
+    A video may well begin with an underscore: one of 64 identifiers of YouTube does.
+    """
+    return name.startswith(".") or (name.startswith("_") and media_of(name) is None)
 
 
 def _plain(uri: str) -> str:

@@ -9,7 +9,7 @@ import pytest
 from mae_dist import storage
 from mae_dist.data.catalog import Catalog, Origin
 from mae_dist.data.readers import KINDS, Request, SourceError, build_catalog
-from mae_dist.data.readers.official import SPLIT_SIZES, difference
+from mae_dist.data.readers.official import SPLIT_SIZES, VIDEO_COUNTS, difference
 
 CLASSES = [f"class {number:03d}" for number in range(400)]
 HEADING = "label,youtube_id,time_start,time_end,split\n"
@@ -65,6 +65,13 @@ def test_kinetics_finds_clips_by_id_and_seconds_and_keeps_the_missing_ones_out(p
     saved = storage.join(place, "catalog.parquet")
     catalog.save(saved)
     assert Catalog.load(saved).origin == catalog.origin
+
+
+def test_a_video_may_begin_with_an_underscore(tmp_path):
+    """As identifiers of YouTube do; a writer's _SUCCESS and the like stay hidden."""
+    videos = {"_03-id_000003_000013.mp4": "x", "_SUCCESS": ""}
+    put(str(tmp_path), {**videos, "train.csv": kinetics().replace("003-id", "_03-id")})
+    assert content(built(str(tmp_path), "kinetics400", "train")) == [("_03-id_000003_000013.mp4", 3)]
 
 
 def test_the_list_of_a_test_split_has_no_labels(tmp_path):
@@ -282,7 +289,7 @@ def test_a_video_named_twice_counts_once(tmp_path, caplog):
 
 
 def test_the_known_sizes_are_of_kinds_and_splits_that_exist():
-    for dataset, split in SPLIT_SIZES:
+    for dataset, split in {**SPLIT_SIZES, **VIDEO_COUNTS}:
         assert split in KINDS[dataset].splits
 
 
@@ -293,5 +300,9 @@ def test_a_catalog_says_by_how_much_it_differs_from_the_published_split():
         "19,404 samples, but val of kinetics400 has 19,796 where results are published: 392 fewer (-2.0%)"
     )
     assert "4 more (+0.0%)" in str(difference(origin, 19_800))
+    assert difference(Origin("ava", "val", 64, ()), 57_000) is None
+    assert str(difference(Origin("ava", "val", 64, ("a", "b")), 57_000)).startswith(
+        "62 videos, but val of ava has 64 where results are published: 2 fewer (-3.1%)"
+    )
     assert difference(Origin("kinetics600", "val", 5, ()), 5) is None
     assert difference(None, 5) is None
