@@ -21,7 +21,7 @@ from mae_dist.data.catalog import Catalog, CatalogError, Row, labels_disagree
 from mae_dist.data.order import SampleOrder
 from mae_dist.data.turns import MixedOrder, whole_weights
 
-FILE = "mix.json"
+MIX_FILE = "mix.json"
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class Mix:
             "parts": [{"name": part.name, "weight": part.weight} for part in self.parts],
             "digest": self.digest,
         }
-        storage.write_json(storage.join(folder, FILE), about)
+        storage.write_json(storage.join(folder, MIX_FILE), about)
 
     @classmethod
     def load(cls, uri: str) -> Mix:
@@ -155,7 +155,17 @@ Samples = Catalog | Mix
 
 def load_samples(uri: str) -> Samples:
     """Read a catalog, or a mix by its mix.json; raises as their own `load`."""
-    return Mix.load(uri) if uri.rpartition("/")[2] == FILE else Catalog.load(uri)
+    return Mix.load(uri) if uri.rpartition("/")[2] == MIX_FILE else Catalog.load(uri)
+
+
+def describe(samples: Samples, sources: Sequence[str]) -> str:
+    """Where the samples came from, in one line: each source with its digest and, in a mix, its share."""
+    if isinstance(samples, Catalog):
+        return f"{sources[0]} ({samples.digest[:12]})"
+    return "; ".join(
+        f"{part.weight / samples.total_weight:.3g} of {source} ({part.catalog.digest[:12]})"
+        for source, part in zip(sources, samples.parts, strict=True)
+    )
 
 
 def identity(weights: Sequence[int], sources: Sequence[str]) -> str:

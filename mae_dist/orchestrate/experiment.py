@@ -12,9 +12,8 @@ from typing import Any
 from mae_dist import storage
 from mae_dist.config.load import digest, to_dict, to_yaml
 from mae_dist.config.schema import EvaluationConfig, RunConfig, SourceConfig
-from mae_dist.data import mix as mixes
 from mae_dist.data.catalog import Catalog
-from mae_dist.data.mix import Mix
+from mae_dist.data.mix import MIX_FILE, Mix, part_file
 from mae_dist.data.sources import make_mix, make_source
 from mae_dist.evaluate.classification import evaluate_encoder
 from mae_dist.evaluate.reconstruction import evaluate_reconstruction
@@ -249,7 +248,7 @@ def _described_mix(file: str, sources: Mapping[str, SourceConfig]) -> dict[str, 
 
 def _training_file(folder: str, config: RunConfig) -> str:
     """What a pretraining trains on."""
-    return storage.join(folder, mixes.FILE) if config.data.mix else _catalog_file(folder)
+    return storage.join(folder, MIX_FILE) if config.data.mix else _catalog_file(folder)
 
 
 def _labelled_file(folder: str, config: RunConfig) -> str:
@@ -257,7 +256,7 @@ def _labelled_file(folder: str, config: RunConfig) -> str:
     data = config.data
     if data.labelled is None:
         return _training_file(folder, config)
-    return mixes.part_file(folder, sorted(data.mix).index(data.labelled))
+    return part_file(folder, sorted(data.mix).index(data.labelled))
 
 
 def _catalog_file(folder: str) -> str:

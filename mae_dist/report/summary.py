@@ -10,7 +10,8 @@ state               "complete": pretraining finished and everything the config d
                     "partial": else, and `unfinished` says why.
 unfinished          [{"what", "reason"}]: pretraining, reconstruction or an evaluation, failed or not run.
 provenance          config: the parsed config.yaml; code, versions, hardware, catalog, test_catalog, command
-                    and run_created_utc: of environment.json, as they are there.
+                    and run_created_utc: of environment.json, as they are there. The catalog of a mix has
+                    its `sources` by name.
 pretraining
   steps             last step logged. planned_steps: those the config asks for, null if it cannot be told.
   epochs            passes over the catalog at the last logged step. samples: steps * global batch.

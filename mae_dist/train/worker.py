@@ -15,8 +15,8 @@ import torch.distributed as dist
 from ray.util.metrics import Counter, Gauge
 
 from mae_dist import storage
-from mae_dist.config.schema import DataConfig, ResourcesConfig
-from mae_dist.data.mix import Mix, Samples
+from mae_dist.config.schema import ResourcesConfig
+from mae_dist.data.mix import Samples, describe
 from mae_dist.data.plan import read_shard
 from mae_dist.model.weights import native
 from mae_dist.train import checkpoint
@@ -233,7 +233,7 @@ def _export(training: Training, task: PretrainTask, samples: Samples) -> None:
         provenance={
             "Run": config.name,
             # The source that the user named, not the path of this run's copy of the list.
-            "Samples": "; ".join(_sources(config.data, samples)),
+            "Samples": describe(samples, list(config.data.sources.values())),
             "Length": str(config.train.length),
             "Mask": f"{config.mask.kind} {config.mask.ratio:g}",
         },
@@ -242,15 +242,6 @@ def _export(training: Training, task: PretrainTask, samples: Samples) -> None:
     storage.write_bytes(
         storage.join(training.output, "export", "model_card.md"), native.card_markdown(card).encode()
     )
-
-
-def _sources(data: DataConfig, samples: Samples) -> Iterator[str]:
-    """What was trained on, with its digest and, of a mix, its share."""
-    if not isinstance(samples, Mix):
-        yield f"{data.catalog} ({samples.digest[:12]})"
-        return
-    for source, part in zip(data.sources.values(), samples.parts, strict=True):
-        yield f"{part.weight / samples.total_weight:.3g} of {source} ({part.catalog.digest[:12]})"
 
 
 def _device_name(device: torch.device) -> str:

@@ -10,7 +10,7 @@ import pytest
 
 from mae_dist import storage
 from mae_dist.data.catalog import Catalog, CatalogError
-from mae_dist.data.mix import Mix, load_samples
+from mae_dist.data.mix import Mix, describe, load_samples
 
 
 def catalog(name: str, num_samples: int, *, media: str = "video", classes: tuple[str, ...] = ()) -> Catalog:
@@ -78,6 +78,15 @@ def test_a_mix_comes_back_as_it_was_saved(place):
     assert loaded.digest == mix_of().digest
     assert [(part.name, part.weight) for part in loaded.parts] == [("images", 1), ("videos", 3)]
     assert loaded.rows(np.arange(8)) == mix_of().rows(np.arange(8))
+
+
+def test_samples_are_described_with_digests_and_shares():
+    mix = mix_of()
+    images, videos = (part.catalog for part in mix.parts)
+    assert describe(mix, ["in1k.parquet", "k400.parquet"]) == (
+        f"0.25 of in1k.parquet ({images.digest[:12]}); 0.75 of k400.parquet ({videos.digest[:12]})"
+    )
+    assert describe(videos, ["k400.parquet"]) == f"k400.parquet ({videos.digest[:12]})"
 
 
 def test_a_single_catalog_is_read_as_one(tmp_path):
