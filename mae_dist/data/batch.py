@@ -3,7 +3,7 @@
     block -> positions -> (epoch, sample) -> bytes -> pixels of the views, kept tokens, labels
 
 A pure function of (catalog, block, spec), so a block can be built anywhere, again, and by anyone. Letters: m
-positions of the block, K views of one sample (spec.repeats), m / K samples that are read and decoded.
+positions of the block, K views of one sample (spec.views_per_sample), M = m / K samples that are decoded.
 """
 
 from __future__ import annotations
@@ -49,19 +49,26 @@ class StreamSpec:
     """None: no tokens are hidden and blocks have no "keep"."""
     grid: Grid
     train: bool
-    """True: endless, in random order, augmented. False: one pass in the order of the catalog, centred."""
+    """True: endless, in random order, augmented. False: one pass in the order of the catalog."""
     repeats: int = 1
-    """Crops that each decoded sample gives, one after the other; 1 unless `train`."""
+    """Training crops that each decoded sample gives, one after the other."""
+    test: SpreadViews = field(default_factory=SpreadViews)
+    """How a sample is looked at unless `train`: its views stand side by side, "epoch" is their number."""
     decoder: str = "pyav"
     """What decodes videos; see ViewSpec."""
     limits: DecodeLimits = field(default_factory=DecodeLimits)
 
     def __post_init__(self) -> None:
-        assert self.train or self.repeats == 1, "an evaluation looks at every sample once"
-        if self.micro_batch % self.repeats:
+        if self.micro_batch % self.views_per_sample:
+            what = "repeats" if self.train else "views"
             raise ValueError(
-                f"micro_batch must be a multiple of repeats = {self.repeats}, got {self.micro_batch}"
+                f"micro_batch must be a multiple of {what} = {self.views_per_sample}, got {self.micro_batch}"
             )
+
+    @property
+    def views_per_sample(self) -> int:
+        """Crops of one decode, which stay together in a block."""
+        return self.repeats if self.train else self.test.count
 
     @property
     def views(self) -> ViewSpec:
@@ -70,15 +77,15 @@ class StreamSpec:
             seed=self.seed,
             input=self.input,
             augment=self.augment,
-            test=None if self.train else SpreadViews(),
+            test=None if self.train else self.test,
             decoder=self.decoder,
             limits=self.limits,
         )
 
 
 def num_blocks(catalog: Samples, spec: StreamSpec) -> int:
-    """Blocks of one pass over the catalog, the last one padded: ceil(num_samples / micro_batch)."""
-    return -(-catalog.num_samples // spec.micro_batch)
+    """Blocks of one pass over the catalog, the last one padded: ceil(num_samples * views / micro_batch)."""
+    return -(-catalog.num_samples * spec.views_per_sample // spec.micro_batch)
 
 
 def build_block(block: int, catalog: Samples, spec: StreamSpec) -> dict[str, Any]:
@@ -103,11 +110,12 @@ def build_block(block: int, catalog: Samples, spec: StreamSpec) -> dict[str, Any
         epochs, samples = catalog.order(spec.seed, spec.repeats).at(positions)
         counted = np.ones(len(positions), dtype=bool)
     else:
-        counted = positions < catalog.num_samples
-        epochs, samples = np.zeros_like(positions), np.where(counted, positions, 0)
+        samples, epochs = np.divmod(positions, spec.views_per_sample)
+        counted = samples < catalog.num_samples
+        samples = np.where(counted, samples, 0)
 
-    size = spec.input
-    epochs_MK, samples_M = epochs.reshape(-1, spec.repeats), samples[:: spec.repeats]
+    size, num_views = spec.input, spec.views_per_sample
+    epochs_MK, samples_M = epochs.reshape(-1, num_views), samples[::num_views]
     rows = catalog.rows(samples_M)
     clips = np.empty((*epochs_MK.shape, size.frames, size.height, size.width, 3), dtype=np.uint8)
     labels_M = np.array([row.label for row in rows], dtype=np.int64)
@@ -120,13 +128,14 @@ def build_block(block: int, catalog: Samples, spec: StreamSpec) -> dict[str, Any
         labels_M[index], fault = _replace(
             catalog, rows[index], str(error), keys_M[index], spec, clips[index : index + 1], meter
         )
-        if counted[index * spec.repeats]:  # a row beyond the end repeats sample 0, which has been met
+        its = slice(index * num_views, (index + 1) * num_views)
+        if counted[its].any():  # a row beyond the end repeats sample 0, which has been met
             faults.append(fault)
-        counted[index * spec.repeats] &= spec.train
+        counted[its] &= spec.train
 
     result: dict[str, Any] = {
         "clips": clips.reshape(-1, *clips.shape[2:]),
-        "label": labels_M.repeat(spec.repeats),
+        "label": labels_M.repeat(num_views),
         "sample": samples,
         "epoch": epochs,
     }

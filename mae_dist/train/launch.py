@@ -12,6 +12,7 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from mae_dist import storage
+from mae_dist.data.batch import num_blocks
 from mae_dist.data.catalog import Catalog
 from mae_dist.data.plan import OrderedSplit, plan_blocks
 from mae_dist.train import checkpoint
@@ -88,12 +89,11 @@ def _datasets(training: Training) -> dict[str, Callable[[], Dataset]]:
         assert training.test_catalog is not None
         spec = training.test_stream()
         catalog = Catalog.load(training.test_catalog)
-        num_blocks = -(-catalog.num_samples // spec.micro_batch)
         return plan_blocks(
             spec,
             catalog,
             first_block=0,
-            num_blocks=num_blocks,
+            num_blocks=num_blocks(catalog, spec),
             cpus_per_task=data.cpus_per_task,
             resource=data.decode_resource,
         )
