@@ -271,6 +271,16 @@ def _probe_optim(_: RunConfig, evaluation: EvaluationConfig) -> Iterator[Finding
         )
 
 
+def _views(_: RunConfig, evaluation: EvaluationConfig) -> Iterator[Finding]:
+    count = evaluation.views.count
+    if evaluation.eval_batch % count:
+        yield (
+            "eval_batch",
+            f"must be a multiple of views.clips * views.crops = {count}, whose views stay together, got "
+            f"{evaluation.eval_batch}; {_multiples(evaluation.eval_batch, count)} would do",
+        )
+
+
 def _starts(_: RunConfig, evaluation: EvaluationConfig) -> Iterator[Finding]:
     starts = evaluation.start_from
     if not starts or len(set(starts)) < len(starts):
@@ -324,6 +334,7 @@ EVALUATION_CHECKS = (
     EvaluationCheck(("model.size", "head"), _head),
     EvaluationCheck(("protocol", "head"), _probe_head),
     EvaluationCheck(("protocol", "train.optim"), _probe_optim),
+    EvaluationCheck(("eval_batch", "views"), _views),
     EvaluationCheck(("start_from",), _starts),
     EvaluationCheck(("labels_per_class", "data.mix", "data.labelled"), sources.few_labels_are_of_one_catalog),
 )

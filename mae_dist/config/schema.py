@@ -263,6 +263,22 @@ class HeadConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ViewsConfig:
+    """From how many sides a test sample is looked at; its answer is the mean of their softmax."""
+
+    clips: Positive = 1
+    """Windows of a video, spread over its length; 1 lies in the middle. VideoMAE: 5 on Kinetics, 2 on
+    Something-Something."""
+    crops: Positive = 1
+    """The largest boxes, spread along the longer side; 1 lies in the middle. VideoMAE: 3."""
+
+    @property
+    def count(self) -> int:
+        """Views of one sample: number clip * crops + crop is that crop of that clip."""
+        return self.clips * self.crops
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class PublishedResult:
     """A number from a paper, for the report to stand beside ours."""
 
@@ -285,6 +301,8 @@ class EvaluationConfig:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     head: HeadConfig = field(default_factory=HeadConfig)
     eval_batch: Positive = 64
+    """Views per worker and forward pass of a test."""
+    views: ViewsConfig = field(default_factory=ViewsConfig)
     workers: Positive | None = None
     """Null means resources.workers. Fewer leave room for more evaluations side by side."""
     published: PublishedResult | None = None

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from mae_dist.config.geometry import Grid
-from mae_dist.config.schema import AugmentConfig, InputConfig, MaskConfig
+from mae_dist.config.schema import AugmentConfig, InputConfig, MaskConfig, ViewsConfig
 from mae_dist.data import decoder
 from mae_dist.data.catalog import Row
 from mae_dist.data.faults import Fault, FaultBudgetError, replacement
@@ -25,7 +25,7 @@ from mae_dist.data.masking import keep_ids
 from mae_dist.data.mix import Samples
 from mae_dist.data.order import block_positions
 from mae_dist.data.stats import BlockMeter
-from mae_dist.data.views import Request, SpreadViews, ViewSpec
+from mae_dist.data.views import Request, ViewSpec
 
 Key = tuple[int, tuple[int, ...]]
 """A sample and the epochs of its views; with the seed they key every draw."""
@@ -52,7 +52,7 @@ class StreamSpec:
     """True: endless, in random order, augmented. False: one pass in the order of the catalog."""
     repeats: int = 1
     """Training crops that each decoded sample gives, one after the other."""
-    test: SpreadViews = field(default_factory=SpreadViews)
+    test: ViewsConfig = field(default_factory=ViewsConfig)
     """How a sample is looked at unless `train`: its views stand side by side, "epoch" is their number."""
     decoder: str = "pyav"
     """What decodes videos; see ViewSpec."""

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mae_dist.config.schema import AugmentConfig, InputConfig
+from mae_dist.config.schema import AugmentConfig, InputConfig, ViewsConfig
 from mae_dist.data import keys
 from mae_dist.data.augment import augment, prepare
 from mae_dist.data.decoded import Decoded
@@ -25,28 +25,13 @@ from mae_dist.data.video import VIDEO_DECODERS, prepare_decoder
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SpreadViews:
-    """How a sample is looked at in a test: every clip in every crop (VideoMAE: 5 x 3, or 2 x 3)."""
-
-    clips: int = 1
-    """Windows of a video, spread over its length; 1 lies in the middle. An image has but one."""
-    crops: int = 1
-    """The largest boxes of the input's shape, spread along the longer side; 1 lies in the middle."""
-
-    @property
-    def count(self) -> int:
-        """Views of one sample: number clip * crops + crop is that crop of that clip."""
-        return self.clips * self.crops
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class ViewSpec:
     """What, beside the sample, its views depend on."""
 
     seed: int
     input: InputConfig
     augment: AugmentConfig
-    test: SpreadViews | None = None
+    test: ViewsConfig | None = None
     """None: training views, drawn and augmented; else nothing is drawn."""
     decoder: str = "pyav"
     """What decodes videos, a key of VIDEO_DECODERS."""
@@ -108,7 +93,7 @@ def _open(request: Request, spec: ViewSpec) -> Decoded:
     return VIDEO_DECODERS[spec.decoder](request.data, choose, spec.limits)
 
 
-def _look(decoded: Decoded, spec: ViewSpec, test: SpreadViews, views_KTHWC: np.ndarray) -> None:
+def _look(decoded: Decoded, spec: ViewSpec, test: ViewsConfig, views_KTHWC: np.ndarray) -> None:
     height, width = spec.input.height, spec.input.width
     views = views_KTHWC.reshape(test.clips, test.crops, *views_KTHWC.shape[1:])
     for crop in range(test.crops):

@@ -15,8 +15,9 @@ def standard_error(share: float, num_samples: int) -> float:
 def accuracy(scores: Mapping[str, Sequence[float]], classes: Sequence[str]) -> dict[str, Any]:
     """Top-1 and top-5 in percent, over all samples and by class, from counts by class.
 
-    `scores` holds `correct`, `correct5` and `total`, each one number per class. Raises ValueError when
-    nothing was counted.
+    `scores` holds `correct`, `correct5`, `correct_views` and `total`, each one number per class.
+    `single_view` is the top-1 of one view alone, in the mean over the views. Raises ValueError when nothing
+    was counted.
     """
     total = sum(scores["total"])
     if not total:
@@ -27,6 +28,7 @@ def accuracy(scores: Mapping[str, Sequence[float]], classes: Sequence[str]) -> d
         "value": 100 * top1,
         "standard_error": 100 * standard_error(top1, int(total)),
         "top5": 100 * sum(scores["correct5"]) / total,
+        "single_view": 100 * sum(scores["correct_views"]) / total,
         "num_samples": int(total),
         "per_class": [
             {"class": name, "correct": int(correct), "total": int(count)}

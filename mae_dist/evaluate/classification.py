@@ -42,7 +42,7 @@ def evaluate_encoder(training: Training, *, name: str, start_from: str, use_gpu:
             # Stated because batch normalisation over few or many samples gives different probes.
             "batch_norm_samples": protocol.train.micro_batch if protocol.protocol == "linear_probe" else None,
             "workers": summary["world"],
-            "views": 1,
+            "views": f"{protocol.views.clips} x {protocol.views.crops}",
         },
         "published": None
         if protocol.published is None

@@ -141,6 +141,9 @@ def _setting_words(entry: Mapping[str, Any]) -> str:
     words = [wording.label(entry["protocol"] or "protocol unknown"), wording.label(entry["metric"])]
     if side.get("num_samples"):
         words.append(f"{wording.count(side['num_samples'])} test samples")
+    views = (entry["settings"] or {}).get("views")
+    if views not in (None, "1 x 1") and side.get("single_view") is not None:
+        words.append(f"{views} views, of which one alone {wording.decimal(side['single_view'])} %")
     if entry["chance"] is not None:
         words.append(f"chance {wording.decimal(entry['chance'])} %")
     return " · ".join(words)

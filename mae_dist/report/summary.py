@@ -37,8 +37,10 @@ evaluations         one entry per evaluation, in the config's order
   name, protocol, metric
   pretrained, random       started from the pretrained and from random weights; null if not declared, else
                     {"state": "done"|"failed"|"missing", "reason", "value", "standard_error", "top5",
-                    "num_samples", "seconds", "faults"}; numbers null unless done. faults: how often an
-                    unreadable sample was replaced, all listed in the evaluation's faults.jsonl.
+                    "single_view", "num_samples", "seconds", "faults"}; numbers null unless done. single_view:
+                    "value" if each sample were looked at from one side only (settings.views: clips x crops).
+                    faults: how often an unreadable sample was replaced, all listed in the evaluation's
+                    faults.jsonl.
   gain              pretrained - random. gain_standard_error: sqrt(a^2 + b^2) of the two standard errors,
                     as if both were measured on different samples; on the same samples it is rather less.
   verdict           "gain" or "loss" if the gain is more than two standard errors from zero, "none" if not,
@@ -269,7 +271,9 @@ def _evaluation(
 
 def _side(files: EvaluationFiles | None) -> tuple[Mapping[str, Any], dict[str, Any]]:
     result, state, reason = _outcome(files)
-    numbers = {name: result.get(name) for name in ("value", "standard_error", "top5", "num_samples")}
+    numbers = {
+        name: result.get(name) for name in ("value", "standard_error", "top5", "single_view", "num_samples")
+    }
     seconds = (files.done or {}).get("seconds") if files else None
     faults = files.num_faults if files else None
     return result, {"state": state, "reason": reason, **numbers, "seconds": seconds, "faults": faults}

@@ -101,6 +101,7 @@ class ClassifyTask(nn.Module):
         self._num_classes = num_classes
         self._seed = seed
         self._smoothing = head.label_smoothing
+        self._views = evaluation.views.count
         self._mixup: Any = None
         if head.mixup > 0 or head.cutmix > 0:
             # Imported here: timm brings torchvision and the compiler along, three seconds in every worker.
@@ -136,23 +137,30 @@ class ClassifyTask(nn.Module):
         """What `score` gives for no rows at all."""
         device = self.pixels.mean.device
         zeros = torch.zeros(self._num_classes, dtype=torch.float64, device=device)
-        return {name: zeros.clone() for name in ("correct", "correct5", "total")}
+        return {name: zeros.clone() for name in ("correct", "correct5", "correct_views", "total")}
 
     def score(self, batch: Batch) -> dict[str, Tensor]:
-        """Counts over the rows that count: `correct`, `correct5`, `total` by class, each (num_classes,)."""
-        logits = self.logits(batch["clips"].float() / 255).float()
-        labels, counted = batch["label"], batch["counted"]
-        top5 = logits.topk(min(5, self._num_classes), dim=1).indices
-        hits = (top5 == labels[:, None]) & counted[:, None]
+        """Of the samples S that count, by class: `correct`, `correct5`, `correct_views` and `total`.
+
+        Each is (num_classes,) float64. A sample's views stand side by side; its answer is the mean of their softmax. `correct_views` is the
+        share of its views that are right alone.
+        """
+        logits_BC = self.logits(batch["clips"].float() / 255).float()
+        answers_SVC = logits_BC.softmax(dim=-1).unflatten(0, (-1, self._views))
+        labels_S, counted_S = (batch[name][:: self._views] for name in ("label", "counted"))
+        top5 = answers_SVC.mean(dim=1).topk(min(5, self._num_classes), dim=1).indices
+        hits = (top5 == labels_S[:, None]) & counted_S[:, None]
+        right_SV = (answers_SVC.argmax(dim=-1) == labels_S[:, None]) & counted_S[:, None]
 
         def by_class(values: Tensor) -> Tensor:
-            zeros = torch.zeros(self._num_classes, dtype=torch.float64, device=logits.device)
-            return zeros.index_add(0, labels, values.double())
+            zeros = torch.zeros(self._num_classes, dtype=torch.float64, device=logits_BC.device)
+            return zeros.index_add(0, labels_S, values.double())
 
         return {
             "correct": by_class(hits[:, 0]),
             "correct5": by_class(hits.any(dim=1)),
-            "total": by_class(counted),
+            "correct_views": by_class(right_SV.double().mean(dim=1)),
+            "total": by_class(counted_S),
         }
 
     def _mix(self, clips: Tensor, labels: Tensor, block: int) -> tuple[Tensor, Tensor]:

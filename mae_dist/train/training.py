@@ -75,9 +75,10 @@ class Training:
         )
 
     def test_stream(self) -> StreamSpec:
-        """The test stream: every sample once, centred."""
-        assert self.protocol is not None
-        return replace(self.stream(), micro_batch=self.protocol.eval_batch, train=False, repeats=1)
+        """The test stream: every view of every sample once."""
+        protocol = self.protocol
+        assert protocol is not None
+        return replace(self.stream(), micro_batch=protocol.eval_batch, train=False, test=protocol.views)
 
     def schedule(self, catalog: Samples) -> Schedule:
         """Learning rates over the whole training."""

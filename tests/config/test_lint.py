@@ -43,6 +43,12 @@ def test_packaged_runs_are_clean(name):
             "input.sample_fps: is not used by uniform sampling, got 4.0; null, or input.sampling dense",
         ),
         (
+            "k400",
+            "evaluations.finetune.eval_batch=64",
+            "evaluations.finetune.eval_batch: must be a multiple of views.clips * views.crops = 15, whose "
+            "views stay together, got 64; 60 or 75 would do",
+        ),
+        (
             "in1k",
             "train.global_batch=4000",
             "train.global_batch: must be a multiple of micro_batch * workers = 128 * 8 = 1024, got 4000; "

@@ -12,7 +12,7 @@ import pytest
 
 from mae_dist import storage
 from mae_dist.config.geometry import Grid
-from mae_dist.config.schema import AugmentConfig, InputConfig, MaskConfig
+from mae_dist.config.schema import AugmentConfig, InputConfig, MaskConfig, ViewsConfig
 from mae_dist.data import keys, shards
 from mae_dist.data.batch import StreamSpec, build_block, num_blocks
 from mae_dist.data.catalog import Catalog
@@ -21,7 +21,7 @@ from mae_dist.data.limits import DecodeLimits
 from mae_dist.data.masking import keep_ids
 from mae_dist.data.readers import build_catalog
 from mae_dist.data.synthetic import write_moving_clips
-from mae_dist.data.views import Request, SpreadViews, decode_views
+from mae_dist.data.views import Request, decode_views
 
 GRID = Grid(frames=2, rows=4, columns=4)
 BESIDE = ("faults", "stats")
@@ -205,14 +205,14 @@ def test_an_evaluation_counts_every_sample_once_in_order(clips):
 
 
 def test_a_test_of_several_views_shows_every_view_of_every_sample_once(clips):
-    views = SpreadViews(clips=2, crops=3)
+    views = ViewsConfig(clips=2, crops=3)
     wanted = spec(micro_batch=12, train=False, mask=None, test=views)
     assert num_blocks(clips, wanted) == 5
     blocks = [build_block(block, clips, wanted) for block in range(5)]
     samples = np.concatenate([block["sample"] for block in blocks])
     assert samples.tolist() == np.arange(10).repeat(6).tolist()
     assert np.concatenate([block["epoch"] for block in blocks]).tolist() == [*range(6)] * 10
-    single = build_block(0, clips, spec(micro_batch=10, train=False, mask=None, test=SpreadViews(crops=1)))
+    single = build_block(0, clips, spec(micro_batch=10, train=False, mask=None, test=ViewsConfig(crops=1)))
     assert blocks[0]["label"].tolist() == single["label"][:2].repeat(6).tolist()
     clips_SCX = blocks[0]["clips"].reshape(2, 2, 3, -1)
     assert (clips_SCX == clips_SCX[:, :, :1]).all()  # square pictures have one largest square crop
@@ -221,7 +221,7 @@ def test_a_test_of_several_views_shows_every_view_of_every_sample_once(clips):
 
 def test_a_sample_that_cannot_be_read_is_counted_in_none_of_its_views(clips, tmp_path):
     broken = corrupted(clips, str(tmp_path), 1)
-    block = build_block(0, broken, spec(micro_batch=6, train=False, mask=None, test=SpreadViews(clips=2)))
+    block = build_block(0, broken, spec(micro_batch=6, train=False, mask=None, test=ViewsConfig(clips=2)))
     assert block["counted"].tolist() == [True, True, False, False, True, True]
     assert [fault.sample for fault in block["faults"]] == [1]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mae_dist.config.schema import AugmentConfig, InputConfig
+from mae_dist.config.schema import AugmentConfig, InputConfig, ViewsConfig
 from mae_dist.data.frames import clip_ids
 from mae_dist.data.transforms import crop_resize, spread_box
-from mae_dist.data.views import Request, SpreadViews, ViewSpec, decode_views
+from mae_dist.data.views import Request, ViewSpec, decode_views
 
 SIZE = InputConfig(frames=4, frame_stride=2, height=32, width=32)
 STRONG = AugmentConfig(rand_augment="rand-m9", erasing=1.0)
@@ -36,7 +36,7 @@ def test_views_of_one_decode_share_their_frames_and_nothing_else(make_video, dec
 def test_a_test_looks_at_every_clip_in_every_crop(clips, crops, sampling, make_video, decode_all):
     data = make_video(num_frames=30)
     size = InputConfig(frames=4, frame_stride=2, sampling=sampling, height=32, width=32)
-    spec = ViewSpec(seed=0, input=size, augment=STRONG, test=SpreadViews(clips=clips, crops=crops))
+    spec = ViewSpec(seed=0, input=size, augment=STRONG, test=ViewsConfig(clips=clips, crops=crops))
     views = decode(data, "video", spec, *range(clips * crops))
     every_frame, seconds = decode_all(data), np.arange(30) / 10
     for number, view in enumerate(views):
@@ -48,7 +48,7 @@ def test_a_test_looks_at_every_clip_in_every_crop(clips, crops, sampling, make_v
 
 
 def test_a_test_draws_nothing(make_video):
-    spec = ViewSpec(seed=0, input=SIZE, augment=STRONG, test=SpreadViews())
+    spec = ViewSpec(seed=0, input=SIZE, augment=STRONG, test=ViewsConfig())
     data = make_video()
     assert len({decode(data, "video", spec, 0, sample=sample).tobytes() for sample in range(3)}) == 1
 
@@ -57,7 +57,7 @@ def test_an_image_stands_still_in_training_and_has_only_crops_in_a_test(make_ima
     data = make_image()
     view = decode(data, "image", ViewSpec(seed=0, input=SIZE, augment=AugmentConfig()), 0)[0]
     assert (view == view[0]).all()
-    spec = ViewSpec(seed=0, input=SIZE, augment=AugmentConfig(), test=SpreadViews(clips=2, crops=3))
+    spec = ViewSpec(seed=0, input=SIZE, augment=AugmentConfig(), test=ViewsConfig(clips=2, crops=3))
     views = decode(data, "image", spec, *range(6))
     assert (views[:3] == views[3:]).all()
     assert (views == views[:, :1]).all()

@@ -7,7 +7,12 @@ import pytest
 
 from mae_dist.evaluate.accuracy import accuracy, standard_error
 
-SCORES = {"correct": [3.0, 0.0, 5.0], "correct5": [4.0, 1.0, 5.0], "total": [4.0, 1.0, 5.0]}
+SCORES = {
+    "correct": [3.0, 0.0, 5.0],
+    "correct5": [4.0, 1.0, 5.0],
+    "correct_views": [2.5, 0.5, 4.0],
+    "total": [4.0, 1.0, 5.0],
+}
 
 
 def test_the_standard_error_is_the_spread_of_repeated_measurements():
@@ -25,6 +30,7 @@ def test_accuracy_is_over_all_samples_and_not_over_classes():
     assert result["metric"] == "top1"
     assert result["value"] == pytest.approx(80.0)
     assert result["top5"] == pytest.approx(100.0)
+    assert result["single_view"] == pytest.approx(70.0)
     assert result["num_samples"] == 10
     assert result["standard_error"] == pytest.approx(100 * (0.8 * 0.2 / 10) ** 0.5)
 

@@ -158,6 +158,7 @@ class FakeRun:
             "value": value,
             "standard_error": error,
             "top5": 90.0,
+            "single_view": 50.0,
             "num_samples": 240,
             "per_class": [
                 {"class": "left", "correct": 30, "total": 120},

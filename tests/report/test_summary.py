@@ -34,6 +34,7 @@ def test_the_gain_is_the_difference_and_its_error_adds_in_squares(report_of, fin
         "value": 71.5,
         "standard_error": 1.5,
         "top5": 90.0,
+        "single_view": 50.0,
         "num_samples": 240,
         "seconds": 12.5,
         "faults": 0,

@@ -15,6 +15,7 @@ from mae_dist.config.schema import (
     OptimConfig,
     TargetConfig,
     TrainConfig,
+    ViewsConfig,
 )
 from mae_dist.data.masking import keep_ids
 from mae_dist.model.patches import patchify
@@ -40,9 +41,11 @@ def batch(block: int = 0) -> dict:
     }
 
 
-def classify_task(protocol="finetune", **head) -> ClassifyTask:
+def classify_task(protocol="finetune", views: ViewsConfig | None = None, **head) -> ClassifyTask:
     torch.manual_seed(0)
-    evaluation = EvaluationConfig(protocol=protocol, train=TRAIN, head=HeadConfig(**head))
+    evaluation = EvaluationConfig(
+        protocol=protocol, train=TRAIN, head=HeadConfig(**head), views=views or ViewsConfig()
+    )
     return ClassifyTask(MICRO, GRID, InputConfig(), evaluation, num_classes=3, seed=0)
 
 
@@ -95,6 +98,19 @@ def test_rows_that_do_not_count_are_not_scored():
     assert scores["correct5"].tolist() == [1, 1, 1]
     expected = (task.logits(batch()["clips"].float() / 255).argmax(1) == batch()["label"])[:3]
     assert scores["correct"].sum() == expected.sum()
+
+
+def test_the_answer_over_several_views_is_the_mean_of_their_softmax():
+    task = classify_task(views=ViewsConfig(crops=2))
+    task.eval()
+    views = {"label": torch.tensor([0, 0, 2, 2]), "counted": torch.tensor([True] * 4)}
+    logits = torch.tensor([[3.0, 0.0, 0.0], [0.0, 0.4, 0.0], [0.0, 9.0, 0.0], [0.0, 0.0, 1.0]])
+    task.logits = lambda clips: logits
+    scores = task.score(batch() | views)
+    # The first view of sample 0 outweighs its second one; of sample 1 the wrong one does.
+    assert scores["correct"].tolist() == [1, 0, 0]
+    assert scores["correct_views"].tolist() == [0.5, 0, 0.5]
+    assert scores["total"].tolist() == [1, 0, 1]
 
 
 def test_a_probe_trains_nothing_but_its_head():

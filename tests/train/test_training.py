@@ -74,7 +74,7 @@ def test_repeated_crops_count_like_samples_in_epochs_and_learning_rate():
     assert (repeated.stream().repeats, repeated.pace(catalog(), world=2).repeats) == (4, 4)
     assert training("train.repeats=4", evaluation="finetune").stream().repeats == 1
     finetuning = training(f"{EVALUATION}.train.repeats=2", evaluation="finetune")
-    assert (finetuning.stream().repeats, finetuning.test_stream().repeats) == (2, 1)
+    assert (finetuning.stream().repeats, finetuning.test_stream().views_per_sample) == (2, 1)
 
 
 def test_the_test_stream_is_one_unshuffled_pass_in_batches_of_its_own():
