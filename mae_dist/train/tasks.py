@@ -142,8 +142,8 @@ class ClassifyTask(nn.Module):
     def score(self, batch: Batch) -> dict[str, Tensor]:
         """Of the samples S that count, by class: `correct`, `correct5`, `correct_views` and `total`.
 
-        Each is (num_classes,) float64. A sample's views stand side by side; its answer is the mean of their softmax. `correct_views` is the
-        share of its views that are right alone.
+        Each is (num_classes,) float64. A sample's views stand side by side; its answer is the mean of their
+        softmax. `correct_views` is the share of its views that are right alone.
         """
         logits_BC = self.logits(batch["clips"].float() / 255).float()
         answers_SVC = logits_BC.softmax(dim=-1).unflatten(0, (-1, self._views))

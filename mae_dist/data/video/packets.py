@@ -125,7 +125,8 @@ def _open_mp4(data: bytes, options: dict[str, str]) -> av.container.InputContain
         container = _container(data, options | {"probesize": "32"})  # the least that FFmpeg accepts
     except av.error.FFmpegError:
         return None
-    return container if all(stream.width for stream in container.streams.video) else None
+    known = all(stream.codec_context is None or stream.width for stream in container.streams.video)
+    return container if known else None
 
 
 def _container(data: bytes, options: dict[str, str]) -> av.container.InputContainer:
