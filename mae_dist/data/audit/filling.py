@@ -1,0 +1,31 @@
+"""A catalog with what its audit has found out, so that its samples are checked when they are read."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mae_dist.data.catalog import SCHEMA, Catalog, CatalogError
+
+
+def filled(catalog: Catalog, findings: pa.Table, *, drop_corrupt: bool = False) -> Catalog:
+    """The catalog with length, sha256, frames and fps of every sound sample.
+
+    Its digest is another one, for it now stands for the bytes too, and so is the identity of a run; but
+    samples have their numbers and a stream its order, crops and masks, which depend on numbers alone. A
+    corrupt sample stays as it is listed, or with `drop_corrupt` goes, which gives those after it new numbers.
+    Raises CatalogError if none is left.
+    """
+    is_sound = pc.is_null(findings["reason"]).combine_chunks()
+    table = catalog.table
+    for name, source in [("length", "bytes"), ("sha256", "sha256"), ("frames", "frames"), ("fps", "fps")]:
+        place = SCHEMA.get_field_index(name)
+        column = pc.if_else(is_sound, findings[source].combine_chunks(), table[name].combine_chunks())
+        table = table.set_column(place, SCHEMA.field(name), column.cast(SCHEMA.field(name).type))
+    if drop_corrupt:
+        table = table.filter(is_sound)
+        if not table.num_rows:
+            raise CatalogError(f"all {catalog.num_samples} samples are corrupt: nothing is left to list")
+    return replace(catalog, table=pa.table(table.columns, schema=SCHEMA))
