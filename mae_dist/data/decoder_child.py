@@ -34,7 +34,7 @@ from mae_dist.data.views import Request
 
 
 class Spec(Protocol):
-    """What to do with all samples alike; hashable, and no list. `views.ViewSpec`, `audit.facts.FactSpec`."""
+    """What to do with all samples alike; not a list. `views.ViewSpec`, `audit.facts.FactSpec`."""
 
     @property
     def limits(self) -> DecodeLimits:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from mae_dist.data.catalog import SCHEMA, Catalog, CatalogError
 
@@ -18,14 +17,15 @@ def filled(catalog: Catalog, findings: pa.Table, *, drop_corrupt: bool = False) 
     corrupt sample stays as it is listed, or with `drop_corrupt` goes, which gives those after it new numbers.
     Raises CatalogError if none is left.
     """
-    is_sound = pc.is_null(findings["reason"]).combine_chunks()
+    is_sound = findings["reason"].is_null().to_numpy()
     table = catalog.table
     for name, source in [("length", "bytes"), ("sha256", "sha256"), ("frames", "frames"), ("fps", "fps")]:
-        place = SCHEMA.get_field_index(name)
-        column = pc.if_else(is_sound, findings[source].combine_chunks(), table[name].combine_chunks())
-        table = table.set_column(place, SCHEMA.field(name), column.cast(SCHEMA.field(name).type))
+        field = SCHEMA.field(name)
+        found, listed = findings[source].to_pylist(), table[name].to_pylist()
+        column = [new if sound else old for new, old, sound in zip(found, listed, is_sound, strict=True)]
+        table = table.set_column(SCHEMA.get_field_index(name), field, pa.array(column, field.type))
     if drop_corrupt:
-        table = table.filter(is_sound)
+        table = table.filter(pa.array(is_sound))
         if not table.num_rows:
             raise CatalogError(f"all {catalog.num_samples} samples are corrupt: nothing is left to list")
     return replace(catalog, table=pa.table(table.columns, schema=SCHEMA))

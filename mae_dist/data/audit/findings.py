@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from mae_dist.data.audit.facts import FACT_BYTES, Facts, FactSpec, find_facts, read_facts
 from mae_dist.data.catalog import Catalog
@@ -67,6 +68,11 @@ def digests(
     """FINDINGS of these samples, ascending, which are read and digested but not opened: no facts."""
     groups = _groups(catalog, samples)
     return _collect(spread(partial(_examine, catalog, None), groups), len(samples), "compared", show)
+
+
+def sound_ones(findings: pa.Table) -> pa.Table:
+    """Those of samples that are not corrupt."""
+    return findings.filter(pc.field("reason").is_null())
 
 
 def _groups(catalog: Catalog, samples: np.ndarray) -> list[np.ndarray]:

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from mae_dist.data.audit.findings import Show, Spread, digests
+from mae_dist.data.audit.findings import Show, Spread, digests, sound_ones
 from mae_dist.data.catalog import Catalog
 
 
@@ -27,8 +26,8 @@ class Leak:
 
 
 def duplicates(findings: pa.Table) -> list[np.ndarray]:
-    """Numbers of samples with equal bytes, each group ascending and by the first of each."""
-    sound = findings.filter(pc.is_null(findings["reason"]))
+    """Numbers of samples with equal bytes, each group ascending, and the groups by the first of each."""
+    sound = sound_ones(findings)
     codes = sound["sha256"].combine_chunks().dictionary_encode().indices.to_numpy()
     order = np.argsort(codes, kind="stable")
     groups = np.split(sound["sample"].to_numpy()[order], np.flatnonzero(np.diff(codes[order])) + 1)
@@ -46,19 +45,18 @@ def leak(findings: pa.Table, other: Catalog, *, spread: Spread = map, show: Show
     Its digests are taken from it where it has been audited; else its samples are read, unless their length
     already says that they are different ones.
     """
-    sound = findings.filter(pc.is_null(findings["reason"]))
+    sound = sound_ones(findings)
     lengths = other.table["length"].to_numpy()
-    known = other.table["sha256"].combine_chunks()
-    is_unknown = pc.equal(pc.binary_length(known), 0).to_numpy(zero_copy_only=False)
-    maybe = (lengths < 0) | np.isin(lengths, sound["bytes"].to_numpy())
-    read = digests(other, np.flatnonzero(is_unknown & maybe), spread=spread, show=show)
-    there = pa.concat_arrays([known, read["sha256"].combine_chunks()])
-    samples_there = np.concatenate([np.arange(len(known)), read["sample"].to_numpy()])
-    has_bytes = pc.greater(pc.binary_length(there), 0)
-    samples_there, there = samples_there[has_bytes.to_numpy(zero_copy_only=False)], there.filter(has_bytes)
-    found = pc.index_in(sound["sha256"], value_set=there)
-    is_there = pc.is_valid(found).to_numpy(zero_copy_only=False)
-    ours = sound["sample"].to_numpy()[is_there]
-    theirs = samples_there[pc.drop_null(found).to_numpy(zero_copy_only=False)]
-    unread = int(pc.sum(pc.is_valid(read["reason"])).as_py() or 0)
-    return Leak(np.stack([ours, theirs.astype(np.int64)], axis=1), unread)
+    hashes = other.table["sha256"].to_pylist()
+    may_be_equal = (lengths < 0) | np.isin(lengths, sound["bytes"].to_numpy())
+    is_unknown = np.array([not digest for digest in hashes])
+    read = digests(other, np.flatnonzero(is_unknown & may_be_equal), spread=spread, show=show)
+    for sample, digest in zip(read["sample"].to_pylist(), read["sha256"].to_pylist(), strict=True):
+        hashes[sample] = digest
+    first: dict[bytes, int] = {}
+    for sample, digest in enumerate(hashes):
+        first.setdefault(digest, sample)
+    first.pop(b"", None)
+    ours = zip(sound["sample"].to_pylist(), sound["sha256"].to_pylist(), strict=True)
+    pairs = [(sample, first[digest]) for sample, digest in ours if digest in first]
+    return Leak(np.array(pairs, dtype=np.int64).reshape(-1, 2), len(read) - read["reason"].null_count)
