@@ -21,6 +21,7 @@ from mae_dist.data.catalog import Catalog
 from mae_dist.data.decoder import process_decoder
 from mae_dist.data.fetch import fetch
 from mae_dist.data.limits import DecodeError
+from mae_dist.data.readers.source import Show, show_nothing
 from mae_dist.data.views import Request
 
 FINDINGS = pa.schema(
@@ -40,8 +41,6 @@ FINDINGS = pa.schema(
 """sample: its number in the catalog. reason: why it is corrupt, null where it is sound. bytes: -1 where they
 could not be read. sha256: of the bytes, empty likewise. The rest, see `Facts`, is null of what is corrupt."""
 
-Show = Callable[[str, int, int | None], None]
-"""Told what is being done, how many of it are done, and of how many."""
 Work = Callable[[np.ndarray], pa.Table]
 Spread = Callable[[Work, Sequence[np.ndarray]], Iterable[pa.Table]]
 """Calls a function for each of the items, here (`map`) or elsewhere (`spread.spread`), in any order."""
@@ -52,7 +51,7 @@ _GROUPS_AT_LEAST = 64
 """The samples of a small catalog are divided so finely that every CPU has some."""
 
 
-def audit(catalog: Catalog, spec: FactSpec, *, spread: Spread = map, show: Show | None = None) -> pa.Table:
+def audit(catalog: Catalog, spec: FactSpec, *, spread: Spread = map, show: Show = show_nothing) -> pa.Table:
     """Look at every sample: FINDINGS, one row per sample in the order of the catalog.
 
     Raises StorageError if a place cannot be reached (a file that is missing there is a finding), DecoderError
@@ -63,7 +62,7 @@ def audit(catalog: Catalog, spec: FactSpec, *, spread: Spread = map, show: Show 
 
 
 def digests(
-    catalog: Catalog, samples: np.ndarray, *, spread: Spread = map, show: Show | None = None
+    catalog: Catalog, samples: np.ndarray, *, spread: Spread = map, show: Show = show_nothing
 ) -> pa.Table:
     """FINDINGS of these samples, ascending, which are read and digested but not opened: no facts."""
     groups = _groups(catalog, samples)
@@ -88,14 +87,13 @@ def _groups(catalog: Catalog, samples: np.ndarray) -> list[np.ndarray]:
     return groups
 
 
-def _collect(tables: Iterable[pa.Table], total: int, what: str, show: Show | None) -> pa.Table:
+def _collect(tables: Iterable[pa.Table], total: int, what: str, show: Show) -> pa.Table:
     collected = [FINDINGS.empty_table()]
     done = 0
     for table in tables:
         collected.append(table)
         done += table.num_rows
-        if show is not None:
-            show(f"samples {what}", done, total)
+        show(f"samples {what}", done, total)
     return pa.concat_tables(collected).combine_chunks().sort_by("sample")
 
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from mae_dist.data.audit.findings import Show, Spread, digests, sound_ones
+from mae_dist.data.audit.findings import Spread, digests, sound_ones
 from mae_dist.data.catalog import Catalog
+from mae_dist.data.readers.source import Show, show_nothing
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ def conflicts(groups: list[np.ndarray], labels: np.ndarray) -> list[np.ndarray]:
     return [group for group in groups if len(set(labels[group].tolist()) - {-1}) > 1]
 
 
-def leak(findings: pa.Table, other: Catalog, *, spread: Spread = map, show: Show | None = None) -> Leak:
+def leak(findings: pa.Table, other: Catalog, *, spread: Spread = map, show: Show = show_nothing) -> Leak:
     """Which sound samples have the same bytes as a sample of `other`.
 
     Its digests are taken from it where it has been audited; else its samples are read, unless their length
