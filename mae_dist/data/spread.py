@@ -30,23 +30,21 @@ def spread(
     has to be initialised (`orchestrate.runner.connect`).
 
     The first exception in `work` is raised here as it is, caused by Ray's, which holds the traceback. Then,
-    and where the caller stops early or is interrupted, the tasks that are left are cancelled: `work` meets a
-    KeyboardInterrupt.
+    and where the caller stops early or is interrupted, no more tasks are begun; the few that the cluster has
+    already run to their end, or end with this process.
     """
     assert ray.is_initialized(), "connect to Ray first; a task would start one with settings of its own"
     shared = ray.put(work)
     task = ray.remote(num_cpus=cpus_per_task, scheduling_strategy="SPREAD")(_call)
+    # Tasks are never cancelled: in Ray 2.60 `ray.cancel` of one that is about to end aborts this process now
+    # and then ("Tried to complete task that was not pending"; ray-project/ray#54798 mended half of it).
     pending: set[ray.ObjectRef] = set()
-    try:
-        for item in items:
-            if len(pending) >= _TASKS_PER_SLOT * _slots(cpus_per_task):
-                yield _take(pending)
-            pending.add(task.remote(shared, item))
-        while pending:
+    for item in items:
+        if len(pending) >= _TASKS_PER_SLOT * _slots(cpus_per_task):
             yield _take(pending)
-    finally:
-        for reference in pending:
-            ray.cancel(reference)
+        pending.add(task.remote(shared, item))
+    while pending:
+        yield _take(pending)
 
 
 def _call(work: Callable[[Any], Any], item: Any) -> Any:

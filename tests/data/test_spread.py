@@ -1,9 +1,6 @@
-"""Work that is spread over the cluster: all results, the first error, and an early end."""
+"""Work that is spread over the cluster: all of it, but never much at once, until something fails."""
 
 from __future__ import annotations
-
-import time
-from pathlib import Path
 
 import pytest
 
@@ -47,30 +44,3 @@ def test_no_more_is_begun_than_the_cluster_has_room_for(spread, tmp_path):
     next(results)
     assert len(list(tmp_path.iterdir())) < 50
     results.close()
-
-
-def test_who_stops_early_leaves_nothing_running(spread, tmp_path):
-    """What runs is interrupted as by Ctrl-C, so that it can clean up."""
-
-    def work(number: int) -> None:
-        if number == 0:
-            wait_for(tmp_path, "begun", 3)
-            return
-        try:
-            (tmp_path / f"{number}.begun").touch()
-            wait_for(tmp_path, "never", 1)
-        finally:
-            (tmp_path / f"{number}.ended").touch()
-
-    results = spread(work, range(4))
-    next(results)
-    results.close()
-    wait_for(tmp_path, "ended", 3)
-
-
-def wait_for(folder: Path, ending: str, count: int) -> None:
-    for _ in range(600):
-        if len([*folder.glob(f"*.{ending}")]) == count:
-            return
-        time.sleep(0.1)
-    raise TimeoutError(sorted(path.name for path in folder.iterdir()))
