@@ -79,7 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(error, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted: nothing was written", file=sys.stderr)
+        print("interrupted", file=sys.stderr)
         return 130
 
 
@@ -123,10 +123,6 @@ def _audit(arguments: argparse.Namespace, catalog: Catalog, others: dict[str, Ca
         others=leaks,
     )
     written = {}
-    if arguments.write:
-        anew = filled(catalog, findings, drop_corrupt=arguments.drop_corrupt)
-        anew.save(arguments.write)
-        written["catalog"] = f"{arguments.write} ({anew.num_samples:,} samples, digest {anew.digest})"
     if arguments.json:
         storage.write_bytes(arguments.json, json.dumps(summary, indent=2, allow_nan=False).encode())
         written["as data"] = arguments.json
@@ -135,4 +131,8 @@ def _audit(arguments: argparse.Namespace, catalog: Catalog, others: dict[str, Ca
         storage.write_bytes(arguments.samples, file.getvalue())
         written["samples"] = arguments.samples
     print_page(Console(), summary, written)
+    if arguments.write:
+        anew = filled(catalog, findings, drop_corrupt=arguments.drop_corrupt)
+        anew.save(arguments.write)
+        print(f"{'catalog':<12}{arguments.write} ({anew.num_samples:,} samples, digest {anew.digest})")
     return int(any(summary["num_problems"][problem] for problem in arguments.fail_on))

@@ -86,19 +86,25 @@ def _problems(summary: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield line("corrupt", "")
     for entry in summary["reasons"][:_REASONS_SHOWN]:
         yield "", f"{'':12}{entry['num_samples']:>7,}          {entry['example']['reason']}"
-        yield "dim", f"{'':29}{entry['example']['uri']}"
+        yield "dim", f"{'':29}such as {_place(entry['example'])}"
     if len(summary["reasons"]) > _REASONS_SHOWN:
         yield "", f"{'':29}and {len(summary['reasons']) - _REASONS_SHOWN} more reasons"
-    short = [f", such as {sample['uri']} with {sample['frames']}" for sample in summary["short"][:1]]
+    short = [f", such as {sample['key']} with {sample['frames']}" for sample in summary["short"][:1]]
     yield line("short", f"of fewer than {summary['min_frames']} frames{''.join(short)}")
     for kind, what in (("duplicates", "of another sample"), ("conflicts", "equal, with other labels")):
-        pair = [f", such as {group[0]['uri']} and {group[1]['uri']}" for group in summary[kind][:1]]
+        pair = [f", such as {group[0]['key']} and {group[1]['key']}" for group in summary[kind][:1]]
         yield line(kind, f"{what}{''.join(pair)}")
     for other in summary["leaks"]:
-        pair = [f", such as {its['uri']}, there {its['there']['uri']}" for its in other["samples"][:1]]
+        pair = [f", such as {its['key']}, there {its['there']['key']}" for its in other["samples"][:1]]
         yield line("leaks", f"also in {other['catalog']}{''.join(pair)}", count=len(other["samples"]))
         if other["unread"]:
             yield "yellow", f"{'':29}{other['unread']:,} of its samples could not be read and compared"
+
+
+def _place(sample: Mapping[str, Any]) -> str:
+    """The file, and where it holds several samples also which of them."""
+    uri, key = sample["uri"], sample["key"]
+    return uri if uri.endswith(key) else f"{uri} ({key})"
 
 
 def _say(console: Console, text: str, style: str = "") -> None:

@@ -139,7 +139,9 @@ def test_hostile_images_cost_a_line_each(catalog_of):
     found = by_name(catalog, audit(catalog, DECODED))
     assert found["good.png"]["reason"] is None
     assert "268435456 pixels" in found["a png of 16k x 16k.png"]["reason"]
-    assert all(found[name]["reason"] for name in files if "restarts" not in name)
+    # These two end with an end marker, and libjpeg makes up what is missing before it.
+    tolerated = {"a jpeg of 4k x 4k that ends early.png", "a jpeg with a thousand restarts.png"}
+    assert {name for name in files if found[name]["reason"] is None} == tolerated
 
 
 def test_findings_are_the_same_whoever_looks_in_whatever_order(troubled):
