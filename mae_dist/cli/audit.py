@@ -6,7 +6,11 @@ import argparse
 import io
 import json
 import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from rich.console import Console
 
 from mae_dist import storage
@@ -17,9 +21,16 @@ from mae_dist.data.readers import Request, SourceError, build_catalog
 from mae_dist.data.readers.source import Show
 from mae_dist.data.sources import is_drawn, open_source
 
+if TYPE_CHECKING:
+    from mae_dist.data.audit.repeats import Leak
+
 PROBLEMS = ("corrupt", "short", "duplicates", "conflicts", "leaks")
 MIN_FRAMES = 16
 """Of the clips that VideoMAE is trained on."""
+
+
+class AuditError(RuntimeError):
+    """The samples cannot be looked at here, for a reason that is not theirs."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -74,8 +85,9 @@ def run(arguments: argparse.Namespace) -> int:
         with ProgressBars() as progress:
             catalog = _open(arguments.source, arguments.kind, request_of(arguments, show=progress.show))
             others = {uri: _open(uri, "auto", Request(show=progress.show)) for uri in arguments.against}
-            return _audit(arguments, catalog, others, progress.show)
-    except SOURCE_ERRORS as error:
+            findings, leaks = _look(catalog, others, decode=arguments.decode, show=progress.show)
+        return _tell(arguments, catalog, findings, leaks)
+    except (*SOURCE_ERRORS, AuditError) as error:
         print(error, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -86,34 +98,45 @@ def run(arguments: argparse.Namespace) -> int:
 def _open(uri: str, kind: str, request: Request) -> Catalog:
     if is_drawn(uri):
         raise SourceError(f"{uri}: is drawn by the run that wants it; name a source that exists")
-    # Workers stand in other folders.
-    source = storage.absolute(uri)
-    return (
-        open_source(source, request) if kind == "auto" else build_catalog(source, kind=kind, request=request)
-    )
+    source = storage.absolute(uri)  # workers stand in other folders
+    if kind == "auto":
+        return open_source(source, request)
+    return build_catalog(source, kind=kind, request=request)
 
 
-def _audit(arguments: argparse.Namespace, catalog: Catalog, others: dict[str, Catalog], show: Show) -> int:
-    # Ray and torch take seconds to load; a source that is not there is told without them.
-    import pyarrow.parquet as pq
-
-    from mae_dist.cli.audit_page import print_page
+def _look(
+    catalog: Catalog, others: Mapping[str, Catalog], *, decode: bool, show: Show
+) -> tuple[pa.Table, dict[str, tuple[Catalog, Leak]]]:
+    """With all CPUs of the cluster: FINDINGS, and what other catalogs, by URI, have in common with it."""
+    # Torch and Ray take seconds to load; a source that is not there is told without them.
     from mae_dist.data.audit.facts import FactSpec
-    from mae_dist.data.audit.filling import filled
     from mae_dist.data.audit.findings import audit
     from mae_dist.data.audit.repeats import leak
-    from mae_dist.data.audit.summary import per_sample, summarise
     from mae_dist.data.decoder import DecoderError
     from mae_dist.data.spread import spread
     from mae_dist.orchestrate import runner
 
+    print("joining the cluster ..." if runner.is_cluster_running() else "starting Ray ...", file=sys.stderr)
     try:
         runner.connect()
-        findings = audit(catalog, FactSpec(decode=arguments.decode), spread=spread, show=show)
+        findings = audit(catalog, FactSpec(decode=decode), spread=spread, show=show)
         leaks = {uri: (its, leak(findings, its, spread=spread, show=show)) for uri, its in others.items()}
     except (runner.ClusterError, DecoderError) as error:
-        print(error, file=sys.stderr)
-        return 2
+        raise AuditError(str(error)) from error
+    return findings, leaks
+
+
+def _tell(
+    arguments: argparse.Namespace,
+    catalog: Catalog,
+    findings: pa.Table,
+    leaks: Mapping[str, tuple[Catalog, Leak]],
+) -> int:
+    """Write and print what was found; the exit status."""
+    from mae_dist.cli.audit_page import print_page
+    from mae_dist.data.audit.filling import filled
+    from mae_dist.data.audit.summary import per_sample, summarise
+
     summary = summarise(
         catalog,
         findings,

@@ -19,8 +19,6 @@ from mae_dist.data.readers.official import difference
 
 FORMAT = 1
 PERCENTILES = {"least": 0, "p5": 5, "median": 50, "p95": 95, "most": 100}
-PROBLEMS = ("corrupt", "short", "duplicates", "conflicts", "leaks")
-"""What can be wrong; `num_problems` has the number of samples that each concerns."""
 
 Summary = dict[str, Any]
 
