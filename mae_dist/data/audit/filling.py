@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pyarrow as pa
 
-from mae_dist.data.catalog import SCHEMA, Catalog, CatalogError
+from mae_dist.data.catalog import Catalog, CatalogError
 
 
 def filled(catalog: Catalog, findings: pa.Table, *, drop_corrupt: bool = False) -> Catalog:
@@ -20,12 +20,12 @@ def filled(catalog: Catalog, findings: pa.Table, *, drop_corrupt: bool = False) 
     is_sound = findings["reason"].is_null().to_numpy()
     table = catalog.table
     for name, source in [("length", "bytes"), ("sha256", "sha256"), ("frames", "frames"), ("fps", "fps")]:
-        field = SCHEMA.field(name)
+        field = table.schema.field(name)
         found, listed = findings[source].to_pylist(), table[name].to_pylist()
         column = [new if sound else old for new, old, sound in zip(found, listed, is_sound, strict=True)]
-        table = table.set_column(SCHEMA.get_field_index(name), field, pa.array(column, field.type))
+        table = table.set_column(table.schema.get_field_index(name), field, pa.array(column, field.type))
     if drop_corrupt:
         table = table.filter(pa.array(is_sound))
         if not table.num_rows:
             raise CatalogError(f"all {catalog.num_samples} samples are corrupt: nothing is left to list")
-    return replace(catalog, table=pa.table(table.columns, schema=SCHEMA))
+    return replace(catalog, table=table)

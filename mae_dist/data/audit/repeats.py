@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from mae_dist.data.audit.findings import Spread, digests, sound_ones
+from mae_dist.data.audit.findings import Spread, digests, first_at_place, sound_ones
 from mae_dist.data.catalog import Catalog
 from mae_dist.data.readers.source import Show, show_nothing
 
@@ -26,12 +26,19 @@ class Leak:
     """Samples of the other one whose bytes could not be read to be compared."""
 
 
-def duplicates(findings: pa.Table) -> list[np.ndarray]:
-    """Numbers of samples with equal bytes, each group ascending, and the groups by the first of each."""
+def duplicates(catalog: Catalog, findings: pa.Table) -> list[np.ndarray]:
+    """Numbers of samples with equal bytes, each group ascending, and the groups by the first of each.
+
+    Keyframes are equal at equal times only: those of one movie have all of its bytes in common.
+    """
     sound = sound_ones(findings)
-    codes = sound["sha256"].combine_chunks().dictionary_encode().indices.to_numpy()
-    order = np.argsort(codes, kind="stable")
-    groups = np.split(sound["sample"].to_numpy()[order], np.flatnonzero(np.diff(codes[order])) + 1)
+    samples, hashes = sound["sample"].to_numpy(), sound["sha256"].combine_chunks()
+    keys = hashes.dictionary_encode().indices.to_numpy()
+    if "time" in catalog.table.column_names:
+        times = np.unique(catalog.table["time"].to_numpy()[samples], return_inverse=True)[1]
+        keys = keys * np.int64(len(samples) + 1) + times
+    order = np.argsort(keys, kind="stable")
+    groups = np.split(samples[order], np.flatnonzero(np.diff(keys[order])) + 1)
     return sorted((group for group in groups if len(group) > 1), key=lambda group: group[0])
 
 
@@ -51,7 +58,8 @@ def leak(findings: pa.Table, other: Catalog, *, spread: Spread = map, show: Show
     hashes = other.table["sha256"].to_pylist()
     may_be_equal = (lengths < 0) | np.isin(lengths, sound["bytes"].to_numpy())
     is_unknown = np.array([not digest for digest in hashes])
-    read = digests(other, np.flatnonzero(is_unknown & may_be_equal), spread=spread, show=show)
+    wanted = np.unique(first_at_place(other)[is_unknown & may_be_equal])
+    read = digests(other, wanted, spread=spread, show=show)
     for sample, digest in zip(read["sample"].to_pylist(), read["sha256"].to_pylist(), strict=True):
         hashes[sample] = digest
     first: dict[bytes, int] = {}

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mae_dist.data.audit.findings import sound_ones
+from mae_dist.data.audit.findings import first_at_place, sound_ones
 from mae_dist.data.audit.repeats import Leak, conflicts, duplicates
 from mae_dist.data.catalog import Catalog
 from mae_dist.data.readers.official import difference
@@ -35,13 +35,16 @@ def summarise(
     """Everything as JSON has it; a sample is named by its number, key and URI.
 
     A video of fewer than `min_frames` frames is short. `others`: other catalogs by their URI, and what of
-    them is in this one too.
+    them is in this one too. Problems are counted in samples; bytes, codecs and sizes in files or members of
+    them, of which each counts once however many samples (keyframes) it has.
     """
     sound, corrupt = sound_ones(findings), findings.filter(pc.field("reason").is_valid())
     sound = sound.append_column("media", catalog.table["media"].take(sound["sample"]).cast(pa.string()))
-    videos, images = (sound.filter(pc.field("media") == medium) for medium in ("video", "image"))
-    short = videos.filter(pc.field("frames") < min_frames)
-    groups, labels = duplicates(findings), catalog.table["label"].to_numpy()
+    short = sound.filter((pc.field("media") == "video") & (pc.field("frames") < min_frames))
+    places = np.unique(first_at_place(catalog))
+    once = sound.filter(pa.array(np.isin(sound["sample"].to_numpy(), places)))
+    videos, images = (once.filter(pc.field("media") == medium) for medium in ("video", "image"))
+    groups, labels = duplicates(catalog, findings), catalog.table["label"].to_numpy()
     at_odds = conflicts(groups, labels)
     broken = _named(catalog, corrupt["sample"].to_numpy(), reason=corrupt["reason"].to_pylist())
     leaked = {sample for _, leak in others.values() for sample in leak.pairs[:, 0].tolist()}
@@ -57,7 +60,7 @@ def summarise(
         },
         "decoded": decoded,
         "min_frames": min_frames,
-        "total_bytes": int(findings["bytes"].to_numpy().clip(0).sum()),
+        "total_bytes": int(findings["bytes"].to_numpy()[places].clip(0).sum()),
         "videos": _about(videos, has_time=True),
         "images": _about(images, has_time=False),
         "num_problems": {
@@ -87,7 +90,7 @@ def summarise(
 def per_sample(catalog: Catalog, findings: pa.Table) -> pa.Table:
     """FINDINGS beside key, uri, media and label, and the first sample with the same bytes (null: itself)."""
     first = np.arange(catalog.num_samples)
-    for group in duplicates(findings):
+    for group in duplicates(catalog, findings):
         first[group[1:]] = group[0]
     table = findings
     for place, name in enumerate(("key", "uri", "media", "label"), start=1):

@@ -43,3 +43,19 @@ def catalog_of(tmp_path) -> Callable[..., Catalog]:
 def troubled(catalog_of, troubled_files) -> Catalog:
     """Their catalog; samples are numbered in the order of their names."""
     return catalog_of(troubled_files)
+
+
+@pytest.fixture
+def keyframes(catalog_of, make_video) -> Catalog:
+    """Two keyframes, at second 0 and 1, of each of three movies, of which the last is the first."""
+    movie = make_video(num_frames=20)
+    movies = catalog_of({"a.mp4": movie, "b.mp4": make_video(num_frames=30), "c.mp4": movie}, "movies")
+    return Catalog.of(
+        keys=[f"{name}/{second}" for name in "abc" for second in (0, 1)],
+        uris=[uri for uri in movies.table["uri"].to_pylist() for _ in (0, 1)],
+        media="video",
+        labels=[-1] * 6,
+        classes=["sit"],
+        times=[0.0, 1.0] * 3,
+        boxes=[[]] * 6,
+    )

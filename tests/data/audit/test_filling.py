@@ -68,6 +68,15 @@ def test_corrupt_samples_can_be_left_out(troubled):
     assert anew.classes == troubled.classes
 
 
+def test_keyframes_keep_their_times_and_boxes(keyframes, tmp_path):
+    anew = filled(keyframes, audit(keyframes, FactSpec()), drop_corrupt=True)
+    anew.save(str(tmp_path / "anew.parquet"))
+    kept = ["time", "boxes"]
+    assert (
+        Catalog.load(str(tmp_path / "anew.parquet")).table.select(kept).equals(keyframes.table.select(kept))
+    )
+
+
 def test_nothing_left_is_an_error_and_no_empty_catalog(catalog_of):
     catalog = catalog_of({"a.mp4": b"nothing", "b.mp4": b"nothing"})
     with pytest.raises(CatalogError, match="all 2 samples are corrupt: nothing is left to list"):

@@ -151,6 +151,14 @@ def test_findings_are_the_same_whoever_looks_in_whatever_order(troubled):
     assert audit(troubled, OPENED, spread=backwards).equals(audit(troubled, OPENED))
 
 
+def test_samples_at_one_place_are_looked_at_once(keyframes):
+    seen = []
+    findings = audit(keyframes, OPENED, show=lambda *what: seen.append(what))
+    assert seen[-1] == ("samples audited", 3, 3)
+    assert findings["sample"].to_pylist() == list(range(6))
+    assert findings["frames"].to_pylist() == [20, 20, 30, 30, 20, 20]
+
+
 def test_progress_counts_samples(troubled):
     seen = []
     audit(troubled, OPENED, show=lambda *what: seen.append(what))
@@ -170,7 +178,7 @@ def test_tasks_are_whole_chunks_of_few_bytes(catalog_of):
             chunk=chunk,
         )
         groups: list[np.ndarray] = []
-        audit(catalog, OPENED, spread=lambda work, items: groups.extend(items) or [])
+        digests(catalog, np.arange(num_samples), spread=lambda work, items: groups.extend(items) or [])
         assert np.concatenate(groups).tolist() == list(range(num_samples))
         return [len(group) for group in groups]
 

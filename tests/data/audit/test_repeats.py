@@ -22,17 +22,22 @@ def names(catalog, samples) -> list[str]:
 
 
 def test_equal_samples_form_a_group_and_corrupt_ones_none(troubled, findings):
-    [group] = duplicates(findings)
+    [group] = duplicates(troubled, findings)
     assert names(troubled, group) == ["run/good.mp4", "run/twice.mp4", "walk/same_as_a_run.mp4"]
 
 
 def test_equal_samples_with_other_labels_are_in_conflict(troubled, findings):
-    groups, labels = duplicates(findings), troubled.table["label"].to_numpy().copy()
+    groups, labels = duplicates(troubled, findings), troubled.table["label"].to_numpy().copy()
     assert [group.tolist() for group in conflicts(groups, labels)] == [groups[0].tolist()]
     labels[groups[0][2]] = labels[groups[0][0]]
     assert conflicts(groups, labels) == []
     labels[groups[0][0]] = -1  # unknown, and so no other label
     assert conflicts(groups, labels) == []
+
+
+def test_keyframes_of_one_movie_are_no_duplicates_and_those_of_its_copy_are(keyframes):
+    groups = duplicates(keyframes, audit(keyframes, FactSpec()))
+    assert [group.tolist() for group in groups] == [[0, 4], [1, 5]]
 
 
 def test_what_is_in_both_catalogs_is_a_leak(troubled, findings, catalog_of, troubled_files, make_video):

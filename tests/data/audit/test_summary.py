@@ -54,6 +54,14 @@ def test_a_video_is_short_below_the_frames_that_are_wanted(troubled):
     assert summary_of(troubled, min_frames=21)["num_problems"]["short"] == 4
 
 
+def test_a_movie_counts_once_and_a_problem_with_each_of_its_keyframes(keyframes):
+    summary = summary_of(keyframes, min_frames=25)
+    assert summary["catalog"]["num_samples"] == 6
+    assert summary["videos"]["num_samples"] == 3
+    assert summary["videos"]["total_seconds"] == pytest.approx(7)
+    assert summary["num_problems"] == {"corrupt": 0, "short": 4, "duplicates": 2, "conflicts": 0, "leaks": 0}
+
+
 def test_images_are_never_short(catalog_of, make_image):
     summary = summary_of(catalog_of({"a.png": make_image(1)}))
     assert summary["num_problems"]["short"] == 0
