@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from mae_dist.data.image import probe_image, read_image
-from mae_dist.data.limits import DecodeLimits
+from mae_dist.data.limits import DecodeError, DecodeLimits
 from mae_dist.data.video.probe import probe_video
 from mae_dist.data.views import Request
 
@@ -56,18 +56,27 @@ class FactSpec:
 
 def find_facts(request: Request, spec: FactSpec, written: np.ndarray) -> None:
     """Write the facts of a sample into `written`, uint8 (FACT_BYTES,); raises DecodeError."""
+    try:
+        text = json.dumps(_facts(request, spec)).encode()
+    except (DecodeError, MemoryError):
+        raise
+    except Exception as error:
+        # A mistake in a reader, which only this file has brought to light, must not end the audit of a
+        # million others. In training it is an error.
+        raise DecodeError(f"its reader failed with {type(error).__name__}: {error}") from error
+    written[:] = 0
+    written[: len(text)] = np.frombuffer(text, np.uint8)
+
+
+def _facts(request: Request, spec: FactSpec) -> Facts:
     limits = spec.limits
     if request.media == "video":
         video = probe_video(request.data, limits, decode=spec.decode)
-        facts = Facts(video.codec, video.width, video.height, video.frames, video.fps, video.is_timed)
-    else:
-        limits.check_bytes(len(request.data))
-        facts = Facts(*probe_image(request.data, limits), 1, math.nan, True)
-        if spec.decode:
-            read_image(request.data, limits)
-    text = json.dumps(facts).encode()
-    written[:] = 0
-    written[: len(text)] = np.frombuffer(text, np.uint8)
+        return Facts(video.codec, video.width, video.height, video.frames, video.fps, video.is_timed)
+    facts = Facts(*probe_image(request.data, limits), 1, math.nan, True)
+    if spec.decode:
+        read_image(request.data, limits)
+    return facts
 
 
 def read_facts(written: np.ndarray) -> Facts:

@@ -13,11 +13,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from mae_dist import storage
+from mae_dist.data.audit import facts
 from mae_dist.data.audit import findings as findings_module
 from mae_dist.data.audit.facts import FactSpec
 from mae_dist.data.audit.findings import FINDINGS, audit, digests
 from mae_dist.data.catalog import Catalog
+from mae_dist.data.limits import DecodeError
 from mae_dist.data.readers import build_catalog
+from mae_dist.data.views import Request
 from tests.faults.hostile import corpus, good_images, good_videos
 
 OPENED, DECODED = FactSpec(), FactSpec(decode=True)
@@ -142,6 +145,15 @@ def test_hostile_images_cost_a_line_each(catalog_of):
     # These two end with an end marker, and libjpeg makes up what is missing before it.
     tolerated = {"a jpeg of 4k x 4k that ends early.png", "a jpeg with a thousand restarts.png"}
     assert {name for name in files if found[name]["reason"] is None} == tolerated
+
+
+def test_a_mistake_in_a_reader_costs_the_sample_that_met_it(monkeypatch):
+    def fail(data, limits, *, decode):
+        raise AttributeError("no attribute 'width'")
+
+    monkeypatch.setattr(facts, "probe_video", fail)
+    with pytest.raises(DecodeError, match="its reader failed with AttributeError: no attribute 'width'"):
+        facts.find_facts(Request(b"a video", "video", 0, ()), OPENED, np.zeros(256, np.uint8))
 
 
 def test_findings_are_the_same_whoever_looks_in_whatever_order(troubled):
