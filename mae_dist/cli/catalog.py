@@ -1,79 +1,57 @@
-"""`mae-dist catalog build SOURCE OUT`: list the samples once, so that no run has to."""
+"""`mae-dist catalog build SOURCE OUT`: list the samples once, so that no run has to; beside it `audit`."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-import time
-from types import TracebackType
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from mae_dist import storage
-from mae_dist.data.catalog import Catalog, CatalogError, Origin
-from mae_dist.data.readers import KINDS, Request, SourceError, build_catalog
+from mae_dist.cli import audit
+from mae_dist.cli.progress import ProgressBars
+from mae_dist.cli.source import SOURCE_ERRORS, add_source_arguments, request_of
+from mae_dist.data.catalog import Catalog, Origin
+from mae_dist.data.readers import build_catalog
 from mae_dist.data.readers.official import difference
-from mae_dist.data.shards import ShardError
 from mae_dist.data.sources import make_source
-
-_PATIENCE_SECONDS = 2.0
-"""Progress is shown of what takes longer than this."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """`build SOURCE OUT [--kind KIND] [--split SPLIT] [--annotations WHERE]`."""
-    what = parser.add_subparsers(dest="what", required=True, metavar="build")
-    build = what.add_parser(
-        "build",
-        help="list the samples of SOURCE in the Parquet file OUT",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="kinds of sources:\n"
-        + "\n".join(
-            f"  {name:<14}{kind.what}" + (f"\n{'':16}split: {', '.join(kind.splits)}" if kind.splits else "")
-            for name, kind in KINDS.items()
-        ),
-    )
-    build.add_argument(
-        "source",
-        metavar="SOURCE",
-        help="folder of images, of videos (flat or one subfolder per class), of Parquet shards or of tar "
-        "shards, a pattern of shards, or a list of paths and labels; local or s3://...",
-    )
+    """`build SOURCE OUT` or `audit SOURCE`, each with its options."""
+    what = parser.add_subparsers(dest="what", required=True, metavar="build|audit")
+    build = what.add_parser("build", help="list the samples of SOURCE in the Parquet file OUT")
+    add_source_arguments(build)
     build.add_argument(
         "out", metavar="OUT", help="the catalog, as in k400.parquet or s3://bucket/k400.parquet"
     )
-    build.add_argument(
-        "--kind", choices=("auto", *KINDS), default="auto", metavar="KIND", help="what SOURCE holds (below)"
-    )
-    build.add_argument("--split", help="which part of a public data set")
-    build.add_argument(
-        "--annotations",
-        metavar="WHERE",
-        help="its official list, or the folder of its lists, where they are not in SOURCE",
-    )
+    build.set_defaults(call=_build)
+    summary = "open every sample of SOURCE, and name what is corrupt, short, doubled or leaked"
+    looking = what.add_parser("audit", help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
+    audit.add_arguments(looking)
+    looking.set_defaults(call=audit.run)
 
 
 def run(arguments: argparse.Namespace) -> int:
+    """Do it; exit status 2 for a mistake in what was asked."""
+    return arguments.call(arguments)
+
+
+def _build(arguments: argparse.Namespace) -> int:
     """Build and save the catalog, print what it holds; 2 if nothing can be listed."""
     # A run may start elsewhere: what the catalog names must not depend on today's folder.
     source, out = storage.absolute(arguments.source), arguments.out
     storage.check_writable(out)
     folder, _, name = out.rpartition("/")
-    with _Progress() as progress:
-        request = Request(
-            split=arguments.split,
-            annotations=arguments.annotations and storage.absolute(arguments.annotations),
-            index_uri=storage.join(folder or ".", f".{name}.index"),
-            exclude=storage.absolute(out),
-            show=progress.show,
+    with ProgressBars() as progress:
+        index_uri = storage.join(folder or ".", f".{name}.index")
+        request = request_of(
+            arguments, index_uri=index_uri, exclude=storage.absolute(out), show=progress.show
         )
         try:
             if arguments.kind == "auto":
                 catalog = make_source(source, work_folder=folder or ".", request=request)
             else:
                 catalog = build_catalog(source, kind=arguments.kind, request=request)
-        except (SourceError, ShardError, CatalogError) as error:
+        except SOURCE_ERRORS as error:
             print(error, file=sys.stderr)
             return 2
     catalog.save(out)
@@ -114,33 +92,3 @@ def _named(classes: tuple[str, ...]) -> str:
     if not classes or all(name.isdigit() for name in classes):
         return ""
     return f" ({', '.join(classes[:5])}{', ...' if len(classes) > 5 else ''})"
-
-
-class _Progress:
-    """A bar on the terminal for what has taken a while."""
-
-    def __init__(self) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        console = Console(stderr=True)
-        self._bars = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-        self._began = time.monotonic()
-        self._tasks: dict[str, TaskID] = {}
-
-    def __enter__(self) -> _Progress:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._tasks:
-            self._bars.stop()
-
-    def show(self, what: str, done: int, total: int | None) -> None:
-        """So many of `what` are done."""
-        if time.monotonic() - self._began < _PATIENCE_SECONDS:
-            return
-        if not self._tasks:
-            self._bars.start()
-        if what not in self._tasks:
-            self._tasks[what] = self._bars.add_task(what, total=total)
-        self._bars.update(self._tasks[what], completed=done, total=total)

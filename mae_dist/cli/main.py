@@ -19,7 +19,7 @@ from mae_dist.storage import StorageError
 COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("run a recipe: pretrain, evaluate, report; again to do what is missing", "mae_dist.cli.run"),
     "report": ("write the report of a run again and print its results", "mae_dist.cli.report"),
-    "catalog": ("list the samples of a folder, of shards or of a list in one file", "mae_dist.cli.catalog"),
+    "catalog": ("list the samples of a data set in one file, or look at every one", "mae_dist.cli.catalog"),
     "recipes": ("list the packaged recipes", "mae_dist.cli.recipes"),
     "config": ("show a recipe with every value filled in, or every field there is", "mae_dist.cli.config"),
     "sizes": ("list the named models with parameters and multiply-adds", "mae_dist.cli.sizes"),

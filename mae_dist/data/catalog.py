@@ -44,8 +44,8 @@ SCHEMA = pa.schema(
 """key: name within the data set. uri: the file. media: "image" or "video".
 
 Where in the file: all of it (row and offset -1), a row of a Parquet shard (row >= 0), or the bytes from
-`offset` on (offset >= 0: a member of a tar). length: the sample's bytes, -1 unknown (always, for a row).
-sha256: of those bytes, empty for unknown. label: -1 unknown. frames: -1 unknown. fps: nan unknown."""
+`offset` on (offset >= 0: a member of a tar). length: the sample's bytes, -1 unknown. sha256: of
+those bytes, empty for unknown. label: -1 unknown. frames: -1 unknown. fps: nan unknown."""
 
 
 BOX = pa.struct(

@@ -31,9 +31,9 @@ from typing import Any
 
 import numpy as np
 
-from mae_dist.data.decoder_child import AT_WORK, Decode, Job
+from mae_dist.data.decoder_child import AT_WORK, Decode, Job, Spec
 from mae_dist.data.limits import DecodeError
-from mae_dist.data.views import Request, ViewSpec, decode_views
+from mae_dist.data.views import Request, decode_views
 
 _MAIN = "from mae_dist.data.decoder_child import main; main()"
 _HEAD_BYTES = 64
@@ -56,14 +56,14 @@ class DecoderError(RuntimeError):
     """The decoding process does not work, for a reason that is not the sample's."""
 
 
-def process_decoder() -> Decoder:
-    """The decoder of this process; a forked process gets its own."""
-    return _decoder_of(os.getpid())
+def process_decoder(decode: Decode = decode_views) -> Decoder:
+    """The decoder of this process for this function; a forked process gets its own."""
+    return _decoder_of(os.getpid(), decode)
 
 
 @cache
-def _decoder_of(pid: int) -> Decoder:
-    decoder = Decoder()
+def _decoder_of(pid: int, decode: Decode) -> Decoder:
+    decoder = Decoder(decode)
     atexit.register(decoder.close)
     return decoder
 
@@ -85,7 +85,7 @@ class Decoder:
         return None if self._child is None else self._child.process.pid
 
     def decode(
-        self, requests: Iterable[Request | DecodeError], spec: ViewSpec, views_MKTHWC: np.ndarray
+        self, requests: Iterable[Request | DecodeError], spec: Spec, views_MKTHWC: np.ndarray
     ) -> list[DecodeError | None]:
         """Fill `views_MKTHWC`, uint8, with the views of M requests; for each None or what is wrong with it.
 
@@ -106,7 +106,7 @@ class Decoder:
             self._child = None
 
     def _decode_group(
-        self, group: list[Request | DecodeError], spec: ViewSpec, views_MKTHWC: np.ndarray
+        self, group: list[Request | DecodeError], spec: Spec, views_MKTHWC: np.ndarray
     ) -> list[DecodeError | None]:
         outcomes = [item if isinstance(item, DecodeError) else None for item in group]
         todo, pixels = self._arena.place(group, views_MKTHWC)
@@ -134,7 +134,7 @@ class Decoder:
         self._arena.shrink()
         return outcomes
 
-    def _ready_child(self, spec: ViewSpec) -> _Child:
+    def _ready_child(self, spec: Spec) -> _Child:
         if self._child is None:
             self._child = _Child(self._arena.descriptor)
         self._child.prepare(self._function, spec)
@@ -220,10 +220,10 @@ class _Child:
         )
         theirs.close()
         os.close(lifeline)
-        self._prepared: tuple[Decode, ViewSpec] | None = None
+        self._prepared: tuple[Decode, Spec] | None = None
         self._seconds = 0.0
 
-    def prepare(self, decode: Decode, spec: ViewSpec) -> None:
+    def prepare(self, decode: Decode, spec: Spec) -> None:
         """Tell the child what to do with samples; raises DecoderError if it cannot."""
         if self._prepared == (decode, spec):
             return

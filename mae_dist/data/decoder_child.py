@@ -4,7 +4,7 @@ Encoded samples and finished pixels lie in memory shared with the parent, the ar
 
     int64: number of the job at work | encoded bytes of the jobs ... | pixels of the jobs ...
 
-Over a socket comes what to do, (function, ViewSpec), which is answered with None or a text; and then what to
+Over a socket comes what to do, (function, Spec), which is answered with None or a text; and then what to
 do it with, (size of the arena, jobs), which is answered with (number, reason) for each job that fails and at
 last with None or a text. A text is a traceback: something is wrong that is not the sample's.
 
@@ -25,15 +25,30 @@ import sys
 import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from mae_dist.data.limits import DecodeError
-from mae_dist.data.views import Request, ViewSpec
+from mae_dist.data.limits import DecodeError, DecodeLimits
+from mae_dist.data.views import Request
 
-Decode = Callable[[Request, ViewSpec, np.ndarray], None]
-"""Fills the array with the pixels of the sample, or raises DecodeError; `views.decode_views`."""
+
+class Spec(Protocol):
+    """What to do with all samples alike; not a list. `views.ViewSpec`, `audit.facts.FactSpec`."""
+
+    @property
+    def limits(self) -> DecodeLimits:
+        """What one sample may cost."""
+        ...
+
+    def prepare(self) -> None:
+        """Load what the function will need, so that no sample is charged for it."""
+        ...
+
+
+Decode = Callable[[Request, Any, np.ndarray], None]
+"""(request, Spec, array): fills the array, uint8, with what is wanted of the sample, or raises DecodeError;
+`views.decode_views` for pixels, `audit.facts.find_facts`."""
 
 AT_WORK = struct.Struct("q")
 """The head of the arena."""
@@ -74,7 +89,7 @@ def _serve(parent: Connection, arena: int) -> None:
     shared = mmap.mmap(arena, 0)
     while True:
         first, second = parent.recv()
-        if isinstance(second, ViewSpec):
+        if not isinstance(second, list):
             decode, spec = _prepared(parent, first, second)
             continue
         if len(shared) != first:
@@ -82,7 +97,7 @@ def _serve(parent: Connection, arena: int) -> None:
         parent.send(_work(parent, shared, second, decode, spec))
 
 
-def _prepared(parent: Connection, decode: Decode, spec: ViewSpec) -> tuple[Decode, ViewSpec]:
+def _prepared(parent: Connection, decode: Decode, spec: Spec) -> tuple[Decode, Spec]:
     """Answer with None, or with what is wrong."""
     try:
         _limit_memory(None)
@@ -95,9 +110,7 @@ def _prepared(parent: Connection, decode: Decode, spec: ViewSpec) -> tuple[Decod
     return decode, spec
 
 
-def _work(
-    parent: Connection, arena: mmap.mmap, jobs: list[Job], decode: Decode, spec: ViewSpec
-) -> str | None:
+def _work(parent: Connection, arena: mmap.mmap, jobs: list[Job], decode: Decode, spec: Spec) -> str | None:
     """Do the jobs; None, or a traceback where a failure is not the sample's."""
     for number, job in enumerate(jobs):
         AT_WORK.pack_into(arena, 0, number)

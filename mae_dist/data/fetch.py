@@ -63,8 +63,8 @@ def fetch(rows: Sequence[Row], limits: DecodeLimits) -> Iterator[Data]:
 def _jobs(rows: Sequence[Row], limits: DecodeLimits) -> Iterator[_Job]:
     parquet = sorted((row.uri, row.row, index) for index, row in enumerate(rows) if row.row >= 0)
     for uri, group in groupby(parquet, key=lambda entry: entry[0]):
-        _, numbers, indices = zip(*group, strict=True)
-        yield _Job(list(indices), partial(_read_parquet, uri, list(numbers)))
+        indices = [index for _, _, index in group]
+        yield _Job(indices, partial(_read_parquet, uri, [rows[index] for index in indices]))
     members = sorted(
         (row.uri, row.offset, index) for index, row in enumerate(rows) if row.row < 0 <= row.offset
     )
@@ -116,30 +116,48 @@ def _read_alone(row: Row, limit: int) -> list[Data]:
 
 def _checked(data: bytes, row: Row) -> Data:
     """`data` if it is what the catalog says, read again where a digest differs; else a DecodeError."""
-
-    def check(data: bytes) -> bytes:
-        if row.length >= 0 and len(data) != row.length:
-            raise DecodeError(
-                f"{len(data)} bytes are there, the catalog says {row.length}: it has changed since then"
-            )
-        if row.sha256 and hashlib.sha256(data).digest() != row.sha256:
-            raise storage.StorageDamagedError("its bytes are not those that were catalogued (sha256 differs)")
-        return data
-
     try:
         try:
-            return check(data)
+            return _check(data, row)
         except storage.StorageDamagedError:  # a bit may have flipped on the way
             length = None if row.offset < 0 else row.length
-            return storage.read_checked(row.uri, check, start=max(row.offset, 0), length=length)
+            return storage.read_checked(
+                row.uri, lambda data: _check(data, row), start=max(row.offset, 0), length=length
+            )
     except (DecodeError, storage.StorageDamagedError) as error:
         return DecodeError(str(error))
 
 
-def _read_parquet(uri: str, numbers: list[int]) -> list[Data]:
+def _check(data: bytes, row: Row) -> bytes:
+    """The same bytes; raises DecodeError or StorageDamagedError if they are not what the catalog says."""
+    if row.length >= 0 and len(data) != row.length:
+        raise DecodeError(
+            f"{len(data)} bytes are there, the catalog says {row.length}: it has changed since then"
+        )
+    if row.sha256 and hashlib.sha256(data).digest() != row.sha256:
+        raise storage.StorageDamagedError("its bytes are not those that were catalogued (sha256 differs)")
+    return data
+
+
+def _read_parquet(uri: str, rows: list[Row]) -> list[Data]:
     try:
-        return [*shards.read_rows(uri, numbers)]
+        return _checked_rows(uri, rows, again=False)
     except storage.StorageNotFoundError:
-        return [DecodeError("the shard is missing") for _ in numbers]
+        return [DecodeError("the shard is missing") for _ in rows]
     except DecodeError as error:
-        return [error for _ in numbers]
+        return [error for _ in rows]
+
+
+def _checked_rows(uri: str, rows: list[Row], *, again: bool) -> list[Data]:
+    """Rows of a Parquet shard; their row groups are read once more where a digest differs."""
+    checked: list[Data] = []
+    for data, row in zip(shards.read_rows(uri, [row.row for row in rows], again=again), rows, strict=True):
+        try:
+            checked.append(_check(data, row))
+        except storage.StorageDamagedError as error:
+            if not again:
+                return _checked_rows(uri, rows, again=True)
+            checked.append(DecodeError(str(error)))
+        except DecodeError as error:
+            checked.append(error)
+    return checked

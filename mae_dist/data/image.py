@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -26,7 +28,19 @@ def read_image(data: bytes, limits: DecodeLimits | None = None) -> np.ndarray:
     As in the reference pipelines the EXIF orientation is not applied and transparency is dropped; of an
     animation the first picture is taken. 16-bit greys keep their upper 8 bits. Raises DecodeError.
     """
-    limits = limits or DecodeLimits()
+    with _opened(data, limits or DecodeLimits()) as image:
+        return np.asarray(_as_rgb(image), dtype=np.uint8)[None]
+
+
+def probe_image(data: bytes, limits: DecodeLimits | None = None) -> tuple[str, int, int]:
+    """Format ("jpeg", "png", ...), width and height, from the header alone. Raises DecodeError."""
+    with _opened(data, limits or DecodeLimits()) as image:
+        return (image.format or "").lower(), *image.size
+
+
+@contextmanager
+def _opened(data: bytes, limits: DecodeLimits) -> Iterator[Image.Image]:
+    """Pillow's image, of which only the header has been read; what goes wrong with it is a DecodeError."""
     if not data:
         raise DecodeError("the file is empty")
     try:
@@ -35,10 +49,8 @@ def read_image(data: bytes, limits: DecodeLimits | None = None) -> np.ndarray:
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(data)) as image:
                 limits.check_pixels(*image.size)
-                return np.asarray(_as_rgb(image), dtype=np.uint8)[None]
-    except DecodeError:
-        raise
-    except MemoryError:
+                yield image
+    except (DecodeError, MemoryError):
         raise
     except UnidentifiedImageError as error:
         # Its text holds the address of an object, and a reason must be the same each time.

@@ -110,11 +110,14 @@ def read_labels(shard: Shard) -> pa.ChunkedArray | None:
         return pq.ParquetFile(file, metadata=shard.footer).read([shard.label_column]).column(0)
 
 
-def read_rows(uri: str, rows: list[int]) -> list[bytes]:
+def read_rows(uri: str, rows: list[int], *, again: bool = False) -> list[bytes]:
     """The encoded samples of these rows, in their order; one request per row group that is not cached.
 
-    Raises StorageError, or DecodeError if the shard does not hold these rows (any more).
+    `again`: what is cached turned out to be damaged, and all is read once more. Raises StorageError, or
+    DecodeError if the shard does not hold these rows (any more).
     """
+    if again:
+        _row_group.cache_clear()
     try:
         shard = open_shard(uri)
         samples: dict[int, bytes] = {}

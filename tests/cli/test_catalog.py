@@ -160,13 +160,13 @@ def test_a_second_build_beside_the_shards_reads_what_changed(tmp_path, monkeypat
 
 
 def test_progress_appears_on_a_terminal_for_what_takes_long(tmp_path, monkeypatch, capsys):
-    from mae_dist.cli import catalog as command
+    from mae_dist.cli import progress
 
     pq.write_table(pa.table({"image": [b"1", b"2"]}), tmp_path / "a.parquet")
     build = ["catalog", "build", str(tmp_path / "a.parquet"), str(tmp_path / "out.parquet")]
     assert main(build) == 0
     assert capsys.readouterr().err == ""
-    monkeypatch.setattr(command, "_PATIENCE_SECONDS", 0)
+    monkeypatch.setattr(progress, "PATIENCE_SECONDS", 0)
     monkeypatch.setenv("FORCE_COLOR", "1")  # as on a terminal
     (tmp_path / ".out.parquet.index").unlink()
     assert main(build) == 0

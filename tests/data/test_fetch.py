@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import threading
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from mae_dist import storage
@@ -112,6 +114,36 @@ def test_a_bit_that_flips_on_the_way_is_healed_and_one_that_stays_is_named(tmp_p
     else:
         assert str(answers[1]) == "its bytes are not those that were catalogued (sha256 differs)"
         assert len(reads) == 3
+
+
+@pytest.mark.parametrize("flips", [0, 1, 99])
+def test_a_row_of_a_parquet_shard_is_compared_with_its_digest(tmp_path, monkeypatch, flips):
+    """Its row group has no checksums, as most have none."""
+    uri = f"{tmp_path}/shard.parquet"
+    images = [bytes([number]) * 1000 for number in range(4)]
+    pq.write_table(pa.table({"image": images}), uri, compression="none", use_dictionary=False)
+    rows = [
+        Row(str(number), uri, "image", number, 0, length=1000, sha256=hashlib.sha256(image).digest())
+        for number, image in enumerate(images)
+    ]
+    read_bytes = storage.read_bytes
+    reads = []
+
+    def flipping(uri, **span):
+        data = read_bytes(uri, **span)
+        if span.get("length") and bytes([2]) * 900 in data:  # the row group, not the footer
+            reads.append(span)
+            data = data.replace(bytes([2]) * 900, b"!" + bytes([2]) * 899) if len(reads) <= flips else data
+        return data
+
+    monkeypatch.setattr(storage, "read_bytes", flipping)
+    answers = list(fetch(rows, LIMITS))
+    assert [answers[place] for place in (0, 1, 3)] == [images[place] for place in (0, 1, 3)]
+    if flips < 2:
+        assert answers[2] == images[2]
+    else:
+        assert str(answers[2]) == "its bytes are not those that were catalogued (sha256 differs)"
+    assert len(reads) == min(flips, 1) + 1
 
 
 def test_after_a_failure_what_was_not_yet_asked_for_is_not_read(files, monkeypatch):
