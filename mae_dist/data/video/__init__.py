@@ -7,10 +7,18 @@ from collections.abc import Callable
 from mae_dist.data.decoded import Decoded
 from mae_dist.data.limits import DecodeLimits
 from mae_dist.data.video.clip import Choose, open_clip, read_clip
-from mae_dist.data.video.encode import encode_h264
+from mae_dist.data.video.encode import Transcoded, encode_h264, transcode
 from mae_dist.data.video.torchcodec import open_by_torchcodec, prepare_torchcodec
 
-__all__ = ["VIDEO_DECODERS", "encode_h264", "open_clip", "prepare_decoder", "read_clip"]
+__all__ = [
+    "VIDEO_DECODERS",
+    "Transcoded",
+    "encode_h264",
+    "open_clip",
+    "prepare_decoder",
+    "read_clip",
+    "transcode",
+]
 
 VIDEO_DECODERS: dict[str, Callable[[bytes, Choose, DecodeLimits | None], Decoded]] = {
     "pyav": open_clip,
