@@ -21,6 +21,7 @@ from mae_dist.data.catalog import Catalog
 from mae_dist.data.decoder import process_decoder
 from mae_dist.data.fetch import fetch
 from mae_dist.data.limits import DecodeError
+from mae_dist.data.places import first_at_place
 from mae_dist.data.readers.source import Show, show_nothing
 from mae_dist.data.views import Request
 
@@ -64,14 +65,6 @@ def audit(catalog: Catalog, spec: FactSpec, *, spread: Spread = map, show: Show 
     found = _collect(spread(partial(_examine, catalog, spec), groups), len(looked_at), "audited", show)
     whole = found.take(pa.array(np.searchsorted(looked_at, first)))
     return whole.set_column(0, FINDINGS.field(0), pa.array(np.arange(catalog.num_samples)))
-
-
-def first_at_place(catalog: Catalog) -> np.ndarray:
-    """For every sample the number of the first one that lies at the same place; int64 (N,)."""
-    uris = catalog.table["uri"].cast(pa.string()).combine_chunks().dictionary_encode().indices
-    columns = [uris.to_numpy(), catalog.table["row"].to_numpy(), catalog.table["offset"].to_numpy()]
-    _, first, place = np.unique(np.stack(columns, axis=1), axis=0, return_index=True, return_inverse=True)
-    return first[place.reshape(-1)]
 
 
 def digests(

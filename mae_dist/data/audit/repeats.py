@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from mae_dist.data.audit.findings import Spread, digests, first_at_place, sound_ones
+from mae_dist.data.audit.findings import Spread, digests, sound_ones
 from mae_dist.data.catalog import Catalog
+from mae_dist.data.places import first_at_place
 from mae_dist.data.readers.source import Show, show_nothing
 
 

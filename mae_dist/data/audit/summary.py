@@ -12,9 +12,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mae_dist.data.audit.findings import first_at_place, sound_ones
+from mae_dist.data.audit.findings import sound_ones
 from mae_dist.data.audit.repeats import Leak, conflicts, duplicates
 from mae_dist.data.catalog import Catalog
+from mae_dist.data.places import first_at_place
 from mae_dist.data.readers.official import difference
 
 FORMAT = 1
