@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("run a recipe: pretrain, evaluate, report; again to do what is missing", "mae_dist.cli.run"),
     "report": ("write the report of a run again and print its results", "mae_dist.cli.report"),
     "catalog": ("list the samples of a data set in one file, or look at every one", "mae_dist.cli.catalog"),
+    "prepare": ("write a data set once more, small and quick to decode", "mae_dist.cli.prepare"),
     "recipes": ("list the packaged recipes", "mae_dist.cli.recipes"),
     "config": ("show a recipe with every value filled in, or every field there is", "mae_dist.cli.config"),
     "sizes": ("list the named models with parameters and multiply-adds", "mae_dist.cli.sizes"),
