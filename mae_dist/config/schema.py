@@ -107,6 +107,29 @@ class SourceConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class DecodeLimits:
+    """Bounds on one sample, so that a hostile or broken file costs one sample and not the machine.
+
+    None of them depends on the load of the machine: a sample is given up for what it asks for, never because
+    others were faster. Real data stays far below all of them.
+    """
+
+    bytes: Positive = 1 << 30
+    """Encoded bytes of one sample."""
+    pixels: Positive = 64_000_000
+    """Height * width of one frame or image."""
+    clip_pixels: Positive = 1_000_000_000
+    """Pixels of all the different frames of one clip together (3 bytes each)."""
+    frames: Positive = 1_000_000
+    """Frames of one video."""
+    memory: Positive = 4 << 30
+    """Bytes that decoding may take beside the encoded and the finished sample."""
+    seconds: Annotated[float, Field(gt=0)] = 10.0
+    """CPU time. Videos look at it between two packets; a decoder that goes on for a quarter longer, inside
+    one call of a codec, is killed."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class DataConfig:
     """Where samples come from.
 
@@ -134,6 +157,7 @@ class DataConfig:
     prefetch_batches: Positive = 2
     """Micro-batches held ready per worker."""
     fault_budget: FaultBudget = field(default_factory=FaultBudget)
+    limits: DecodeLimits = field(default_factory=DecodeLimits)
 
     @property
     def sources(self) -> dict[str, str]:

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 
 from mae_dist.config.geometry import Grid
-from mae_dist.config.schema import AugmentConfig, InputConfig, MaskConfig, ViewsConfig
+from mae_dist.config.schema import AugmentConfig, DecodeLimits, InputConfig, MaskConfig, ViewsConfig
 from mae_dist.data import decoder
 from mae_dist.data.catalog import Row
 from mae_dist.data.faults import Fault, FaultBudgetError, replacement
 from mae_dist.data.fetch import fetch
-from mae_dist.data.limits import DecodeError, DecodeLimits
+from mae_dist.data.limits import DecodeError
 from mae_dist.data.masking import keep_ids
 from mae_dist.data.mix import Samples
 from mae_dist.data.order import block_positions

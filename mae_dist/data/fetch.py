@@ -18,9 +18,10 @@ from itertools import groupby
 from typing import NamedTuple
 
 from mae_dist import storage
+from mae_dist.config.schema import DecodeLimits
 from mae_dist.data import shards
 from mae_dist.data.catalog import Row
-from mae_dist.data.limits import DecodeError, DecodeLimits
+from mae_dist.data.limits import DecodeError
 
 CONCURRENT_REQUESTS = 8
 GAP_BYTES = 512 << 10
@@ -43,8 +44,9 @@ class _Job(NamedTuple):
 def fetch(rows: Sequence[Row], limits: DecodeLimits) -> Iterator[Data]:
     """The encoded bytes of each row, in order; a DecodeError in place of what is missing or has changed.
 
-    Of a file that is larger than the limits allow no more than one byte too many is read. Raises StorageError
-    if a place cannot be reached.
+    Of a sample that the catalog knows to be larger than the limits allow nothing is read, of one whose size
+    only reading shows one byte too many; of what a Parquet shard can tell see `shards.read_rows`. Raises
+    StorageError if a place cannot be reached.
     """
     jobs = sorted(_jobs(rows, limits), key=lambda job: min(job.indices))
     pool = ThreadPoolExecutor(CONCURRENT_REQUESTS)
@@ -61,16 +63,17 @@ def fetch(rows: Sequence[Row], limits: DecodeLimits) -> Iterator[Data]:
 
 
 def _jobs(rows: Sequence[Row], limits: DecodeLimits) -> Iterator[_Job]:
-    parquet = sorted((row.uri, row.row, index) for index, row in enumerate(rows) if row.row >= 0)
+    small = [(index, row) for index, row in enumerate(rows) if row.length <= limits.bytes]
+    for index in {*range(len(rows))} - {index for index, _ in small}:
+        yield _Job([index], lambda: [DecodeError(f"more than {limits.bytes:,} bytes")])
+    parquet = sorted((row.uri, row.row, index) for index, row in small if row.row >= 0)
     for uri, group in groupby(parquet, key=lambda entry: entry[0]):
         indices = [index for _, _, index in group]
-        yield _Job(indices, partial(_read_parquet, uri, [rows[index] for index in indices]))
-    members = sorted(
-        (row.uri, row.offset, index) for index, row in enumerate(rows) if row.row < 0 <= row.offset
-    )
+        yield _Job(indices, partial(_read_parquet, uri, [rows[index] for index in indices], limits))
+    members = sorted((row.uri, row.offset, index) for index, row in small if row.row < 0 <= row.offset)
     for indices in _spans(rows, [index for _, _, index in members]):
         yield _Job(indices, partial(_read_span, [rows[index] for index in indices]))
-    for index, row in enumerate(rows):
+    for index, row in small:
         if row.row < 0 and row.offset < 0:
             yield _Job([index], partial(_read_alone, row, limits.bytes))
 
@@ -139,24 +142,25 @@ def _check(data: bytes, row: Row) -> bytes:
     return data
 
 
-def _read_parquet(uri: str, rows: list[Row]) -> list[Data]:
+def _read_parquet(uri: str, rows: list[Row], limits: DecodeLimits) -> list[Data]:
     try:
-        return _checked_rows(uri, rows, again=False)
+        return _checked_rows(uri, rows, limits, again=False)
     except storage.StorageNotFoundError:
         return [DecodeError("the shard is missing") for _ in rows]
     except DecodeError as error:
         return [error for _ in rows]
 
 
-def _checked_rows(uri: str, rows: list[Row], *, again: bool) -> list[Data]:
+def _checked_rows(uri: str, rows: list[Row], limits: DecodeLimits, *, again: bool) -> list[Data]:
     """Rows of a Parquet shard; their row groups are read once more where a digest differs."""
     checked: list[Data] = []
-    for data, row in zip(shards.read_rows(uri, [row.row for row in rows], again=again), rows, strict=True):
+    read = shards.read_rows(uri, [row.row for row in rows], limits, again=again)
+    for data, row in zip(read, rows, strict=True):
         try:
-            checked.append(_check(data, row))
+            checked.append(data if isinstance(data, DecodeError) else _check(data, row))
         except storage.StorageDamagedError as error:
             if not again:
-                return _checked_rows(uri, rows, again=True)
+                return _checked_rows(uri, rows, limits, again=True)
             checked.append(DecodeError(str(error)))
         except DecodeError as error:
             checked.append(error)

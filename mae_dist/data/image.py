@@ -10,9 +10,10 @@ from contextlib import contextmanager
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from mae_dist.config.schema import DecodeLimits
 from mae_dist.data.decoded import Decoded, Pixels
 from mae_dist.data.jpeg import open_jpeg
-from mae_dist.data.limits import DecodeError, DecodeLimits
+from mae_dist.data.limits import DecodeError, check_pixels
 
 
 def open_image(data: bytes, limits: DecodeLimits | None = None) -> Decoded:
@@ -48,7 +49,7 @@ def _opened(data: bytes, limits: DecodeLimits) -> Iterator[Image.Image]:
             # Pillow's own limit is a warning at 89 megapixels; ours is checked below, from the header.
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(data)) as image:
-                limits.check_pixels(*image.size)
+                check_pixels(*image.size, limits)
                 yield image
     except (DecodeError, MemoryError):
         raise

@@ -15,8 +15,9 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
+from mae_dist.config.schema import DecodeLimits
 from mae_dist.data.decoded import Decoded, Pixels
-from mae_dist.data.limits import DecodeLimits
+from mae_dist.data.limits import check_pixels
 from mae_dist.data.transforms import FILTERS, Box, crop_resize
 
 _START, _END = b"\xff\xd8\xff", b"\xff\xd9"
@@ -116,7 +117,7 @@ def open_jpeg(data: bytes, limits: DecodeLimits, by_pillow: Callable[[], np.ndar
     except ValueError:
         return None
     height, width = int(rows), int(columns)
-    limits.check_pixels(width, height)
+    check_pixels(width, height, limits)
     if colors not in _COLORS:
         return None
     return Jpeg(data, height, width, scalable=sampling in _SCALABLE, by_pillow=by_pillow)

@@ -1,8 +1,8 @@
-"""What decoding one sample may cost, and the error for a sample that cannot be decoded."""
+"""A sample that cannot be decoded, and the checks of what one may cost that every kind of sample shares."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from mae_dist.config.schema import DecodeLimits
 
 
 class DecodeError(Exception):
@@ -12,36 +12,15 @@ class DecodeError(Exception):
     """
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DecodeLimits:
-    """Bounds on one sample, so that a hostile or broken file costs one sample and not the machine.
+def check_bytes(size: int, limits: DecodeLimits) -> None:
+    """Raise DecodeError if there are no encoded bytes or too many."""
+    if not size:
+        raise DecodeError("the file is empty")
+    if size > limits.bytes:
+        raise DecodeError(f"more than {limits.bytes:,} bytes")
 
-    None of them depends on the load of the machine: a sample is given up for what it asks for, never because
-    others were faster. Real data stays far below all of them.
-    """
 
-    bytes: int = 1 << 30
-    """Encoded bytes; no more than one byte beyond is ever read."""
-    pixels: int = 64_000_000
-    """Height * width of one frame or image."""
-    clip_pixels: int = 1_000_000_000
-    """Pixels of all the different frames of one clip together (3 bytes each)."""
-    frames: int = 1_000_000
-    """Frames of one video."""
-    memory: int = 4 << 30
-    """Bytes that decoding may take beside the encoded and the finished sample."""
-    seconds: float = 10.0
-    """CPU time. Videos look at it between two packets; a decoder that goes on for a quarter longer, inside
-    one call of a codec, is killed."""
-
-    def check_bytes(self, size: int) -> None:
-        """Raise DecodeError if there are no encoded bytes or too many."""
-        if not size:
-            raise DecodeError("the file is empty")
-        if size > self.bytes:
-            raise DecodeError(f"more than {self.bytes:,} bytes")
-
-    def check_pixels(self, width: int, height: int) -> None:
-        """Raise DecodeError if a frame of this size is too large."""
-        if width * height > self.pixels:
-            raise DecodeError(f"{width}x{height} pixels, the limit is {self.pixels:,}")
+def check_pixels(width: int, height: int, limits: DecodeLimits) -> None:
+    """Raise DecodeError if a frame of this size is too large."""
+    if width * height > limits.pixels:
+        raise DecodeError(f"{width}x{height} pixels, the limit is {limits.pixels:,}")

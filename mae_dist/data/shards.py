@@ -17,7 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mae_dist import storage
-from mae_dist.data.limits import DecodeError
+from mae_dist.config.schema import DecodeLimits
+from mae_dist.data.limits import DecodeError, check_bytes
 
 MEDIA_COLUMNS = {
     "image": "image",
@@ -32,6 +33,8 @@ LABEL_COLUMNS = ("label", "labels", "cls")
 
 _FOOTER_GUESS_BYTES = 64 * 1024
 _CACHED_ROW_GROUPS = 4
+_FRAMING_BYTES = 16 << 10
+"""What a page with one sample adds to it at most: its header, with statistics, and its length."""
 
 
 class ShardError(ValueError):
@@ -58,6 +61,15 @@ class Shard:
     def group_bytes(self, group: int) -> int:
         """Bytes in the file of the samples of one row group."""
         return self.column(group).total_compressed_size
+
+    def check_group(self, group: int, limits: DecodeLimits) -> None:
+        """Raise DecodeError, before anything is read, if samples of a row group must be beyond the limits."""
+        num_rows, size = self.footer.row_group(group).num_rows, self.column(group).total_uncompressed_size
+        if size > num_rows * (limits.bytes + _FRAMING_BYTES):
+            raise DecodeError(
+                f"row group {group} of the shard holds {size:,} bytes in {num_rows:,} samples, "
+                f"which may have {limits.bytes:,} each"
+            )
 
     def column(self, group: int) -> pq.ColumnChunkMetaData:
         """Where the encoded bytes of one row group lie."""
@@ -110,27 +122,42 @@ def read_labels(shard: Shard) -> pa.ChunkedArray | None:
         return pq.ParquetFile(file, metadata=shard.footer).read([shard.label_column]).column(0)
 
 
-def read_rows(uri: str, rows: list[int], *, again: bool = False) -> list[bytes]:
+def read_rows(
+    uri: str, rows: list[int], limits: DecodeLimits, *, again: bool = False
+) -> list[bytes | DecodeError]:
     """The encoded samples of these rows, in their order; one request per row group that is not cached.
 
-    `again`: what is cached turned out to be damaged, and all is read once more. Raises StorageError, or
+    A DecodeError stands in place of a sample that is empty or beyond the limits: a footer tells only what
+    the samples of a row group take together, so the others beside it are read. `again`: what is cached
+    turned out to be damaged, and all is read once more. Raises StorageError, or
     DecodeError if the shard does not hold these rows (any more).
     """
     if again:
         _row_group.cache_clear()
     try:
         shard = open_shard(uri)
-        samples: dict[int, bytes] = {}
+        samples: dict[int, bytes | DecodeError] = {}
         groups = np.searchsorted(shard.group_starts, rows, side="right") - 1
         for group in sorted(set(groups.tolist())):
             if group >= shard.footer.num_row_groups:
                 raise DecodeError(f"the shard has {shard.group_starts[-1]} rows, not the one catalogued")
+            shard.check_group(group, limits)
             column = _row_group(uri, group)
             for row in (row for row, its in zip(rows, groups, strict=True) if its == group):
-                samples[row] = column[row - shard.group_starts[group]].as_py() or b""
+                samples[row] = _sample(column[row - shard.group_starts[group]], limits)
         return [samples[row] for row in rows]
     except ShardError as error:
         raise DecodeError(str(error)) from error
+
+
+def _sample(value: pa.BinaryScalar, limits: DecodeLimits) -> bytes | DecodeError:
+    """The encoded sample; its size is looked at before it is copied."""
+    buffer = value.as_buffer()  # None for a null
+    try:
+        check_bytes(0 if buffer is None else buffer.size, limits)
+    except DecodeError as error:
+        return error
+    return buffer.to_pybytes()
 
 
 @lru_cache(maxsize=_CACHED_ROW_GROUPS)

@@ -13,13 +13,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mae_dist.config.schema import AugmentConfig, InputConfig, ViewsConfig
+from mae_dist.config.schema import AugmentConfig, DecodeLimits, InputConfig, ViewsConfig
 from mae_dist.data import keys
 from mae_dist.data.augment import augment, prepare
 from mae_dist.data.decoded import Decoded
 from mae_dist.data.frames import clip_ids
 from mae_dist.data.image import open_image
-from mae_dist.data.limits import DecodeLimits
+from mae_dist.data.limits import check_bytes
 from mae_dist.data.transforms import spread_box
 from mae_dist.data.video import VIDEO_DECODERS, prepare_decoder
 
@@ -64,7 +64,7 @@ def decode_views(request: Request, spec: ViewSpec, views_KTHWC: np.ndarray) -> N
     view is cropped, flipped and so on with the draws of its own key. In a test the views are those of
     `spec.test`, in their order.
     """
-    spec.limits.check_bytes(len(request.data))
+    check_bytes(len(request.data), spec.limits)
     decoded = _open(request, spec)
     if spec.test is None:
         for view, epoch in zip(views_KTHWC, request.epochs, strict=True):

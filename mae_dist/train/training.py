@@ -72,6 +72,7 @@ class Training:
             train=True,
             repeats=self.train.repeats,
             decoder=config.data.decoder,
+            limits=config.data.limits,
         )
 
     def test_stream(self) -> StreamSpec:

@@ -46,6 +46,7 @@ def test_the_example_of_the_style_guide(write):
         ("input.std=[1, 1, .inf]", "input.std: must be a finite number, got inf"),
         ("augment.flip=perhaps", "augment.flip: must be true or false, got 'perhaps'"),
         ("augment.erasing=2", "augment.erasing: must be at most 1, got 2"),
+        ("data.limits.seconds=0", "data.limits.seconds: must be greater than 0, got 0"),
         ("name=12", "name: must be text (in quotes if it looks like something else), got 12"),
         ("mask=tube", "mask: must be a mapping of fields, got 'tube'"),
         ("mask=null", "mask: must be a mapping of fields, got null"),

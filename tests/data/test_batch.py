@@ -12,12 +12,11 @@ import pytest
 
 from mae_dist import storage
 from mae_dist.config.geometry import Grid
-from mae_dist.config.schema import AugmentConfig, InputConfig, MaskConfig, ViewsConfig
+from mae_dist.config.schema import AugmentConfig, DecodeLimits, InputConfig, MaskConfig, ViewsConfig
 from mae_dist.data import keys, shards
 from mae_dist.data.batch import StreamSpec, build_block, num_blocks
 from mae_dist.data.catalog import Catalog
 from mae_dist.data.faults import FaultBudgetError
-from mae_dist.data.limits import DecodeLimits
 from mae_dist.data.masking import keep_ids
 from mae_dist.data.readers import build_catalog
 from mae_dist.data.synthetic import write_moving_clips

@@ -13,10 +13,10 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from mae_dist.config.schema import AugmentConfig, InputConfig
+from mae_dist.config.schema import AugmentConfig, DecodeLimits, InputConfig
 from mae_dist.data import decoder as decoder_module
 from mae_dist.data.decoder import Decoder, DecoderError
-from mae_dist.data.limits import DecodeError, DecodeLimits
+from mae_dist.data.limits import DecodeError
 from mae_dist.data.views import Request, ViewSpec, decode_views
 from tests.faults.codecs import misbehave
 

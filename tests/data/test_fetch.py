@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from mae_dist import storage
+from mae_dist.config.schema import DecodeLimits
 from mae_dist.data.catalog import Row
 from mae_dist.data.fetch import CONCURRENT_REQUESTS, GAP_BYTES, SPAN_BYTES, fetch
-from mae_dist.data.limits import DecodeLimits
 
 LIMITS = DecodeLimits()
 
@@ -84,6 +84,12 @@ def test_a_file_of_another_length_than_catalogued_is_named(files):
     assert str(next(fetch([whole(files[3], length=9)], LIMITS))) == (
         "4 bytes are there, the catalog says 9: it has changed since then"
     )
+
+
+def test_what_the_catalog_knows_to_be_too_large_is_not_read(files):
+    rows = [whole("missing", length=10), member(files[4], 0, 5), member("missing", 5, 6)]
+    answers = list(fetch(rows, DecodeLimits(bytes=5)))
+    assert [*map(str, answers)] == ["more than 5 bytes", str(bytes([4]) * 5), "more than 5 bytes"]
 
 
 @pytest.mark.parametrize("flips", [1, 2, 99])

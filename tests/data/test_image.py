@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mae_dist.config.schema import DecodeLimits
 from mae_dist.data.image import read_image
-from mae_dist.data.limits import DecodeError, DecodeLimits
+from mae_dist.data.limits import DecodeError
 
 
 def encode(pixels: np.ndarray, mode: str | None = None, format: str = "PNG", **options) -> bytes:

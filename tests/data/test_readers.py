@@ -11,10 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from mae_dist import storage
+from mae_dist.config.schema import DecodeLimits
 from mae_dist.data import shards
 from mae_dist.data.catalog import Catalog
 from mae_dist.data.fetch import fetch
-from mae_dist.data.limits import DecodeLimits
+from mae_dist.data.limits import DecodeError
 from mae_dist.data.readers import Request, SourceError, build_catalog, is_catalog
 from mae_dist.data.shards import ShardError
 
@@ -96,7 +97,7 @@ def test_parquet_shards_are_catalogued_row_by_row(place, make_image, column, str
     assert catalog.table["key"][6].as_py() == "train-1.parquet/0"
     assert catalog.chunk == 4
     for part, rows in [(0, [5, 0, 3]), (1, [3, 1])]:
-        read = shards.read_rows(storage.join(place, f"train-{part}.parquet"), rows)
+        read = shards.read_rows(storage.join(place, f"train-{part}.parquet"), rows, DecodeLimits())
         assert read == [images[6 * part + row] for row in rows]
 
 
@@ -278,4 +279,22 @@ def test_a_footer_larger_than_the_first_guess_is_read_whole(tmp_path):
     put(str(tmp_path), {"a.parquet": shard(images, metadata={"note": "x" * 100_000}, rows_per_group=8)})
     catalog = build_catalog(str(tmp_path))
     assert (catalog.num_samples, catalog.chunk) == (600, 8)
-    assert shards.read_rows(f"{tmp_path}/a.parquet", [599, 0]) == [images[599], images[0]]
+    assert shards.read_rows(f"{tmp_path}/a.parquet", [599, 0], DecodeLimits()) == [images[599], images[0]]
+
+
+def test_a_sample_of_a_shard_beyond_the_limits_is_named_and_those_beside_it_are_read(tmp_path):
+    put(str(tmp_path), {"a.parquet": shard([b"small", b"x" * 1001, b"", b"y" * 1000])})
+    read = shards.read_rows(f"{tmp_path}/a.parquet", [0, 1, 2, 3], DecodeLimits(bytes=1000))
+    assert [*map(str, read[1:3])] == ["more than 1,000 bytes", "the file is empty"]
+    assert [read[0], read[3]] == [b"small", b"y" * 1000]
+
+
+def test_a_row_group_that_must_hold_too_large_samples_is_not_read(tmp_path, monkeypatch):
+    put(str(tmp_path), {"a.parquet": shard([b"small", b"x" * 100_000])})
+    uri = f"{tmp_path}/a.parquet"
+    shards.open_shard(uri)  # from here on nothing is to be read
+    monkeypatch.delattr(storage, "read_checked")
+    with pytest.raises(
+        DecodeError, match=r"row group 0 of the shard holds 100,\d+ bytes in 2 samples, .* have 1,000 each"
+    ):
+        shards.read_rows(uri, [0], DecodeLimits(bytes=1000))

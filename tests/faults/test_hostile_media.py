@@ -15,12 +15,11 @@ import numpy as np
 import pytest
 
 from mae_dist.config.geometry import Grid
-from mae_dist.config.schema import AugmentConfig, InputConfig, MaskConfig
+from mae_dist.config.schema import AugmentConfig, DecodeLimits, InputConfig, MaskConfig
 from mae_dist.data import decoder as decoder_module
 from mae_dist.data.batch import StreamSpec, build_block
 from mae_dist.data.catalog import Catalog
 from mae_dist.data.decoder import Decoder
-from mae_dist.data.limits import DecodeLimits
 from mae_dist.data.readers import build_catalog
 from mae_dist.data.synthetic import write_moving_clips
 from mae_dist.data.views import Request, ViewSpec

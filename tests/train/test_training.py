@@ -51,6 +51,12 @@ def test_checkpoints_are_some_whole_steps_apart_and_at_least_one(every, steps):
     assert training(f"checkpoint.every={every}").pace(catalog(), world=2).checkpoint_every == steps
 
 
+def test_the_limits_of_the_recipe_hold_in_every_stream():
+    given = training("data.limits.pixels=1000", "data.limits.seconds=0.5", evaluation="linear_probe")
+    for stream in (given.stream(), given.test_stream()):
+        assert (stream.views.limits.pixels, stream.views.limits.seconds) == (1000, 0.5)
+
+
 @pytest.mark.parametrize("micro_batch", [4, 8, 16])
 @pytest.mark.parametrize("step", [0, 1, 7])
 def test_the_stream_goes_on_with_the_first_sample_that_was_not_used(step, micro_batch):

@@ -20,7 +20,7 @@ from mae_dist.data.audit.facts import FACT_BYTES, Facts, FactSpec, find_facts, r
 from mae_dist.data.catalog import Catalog
 from mae_dist.data.decoder import process_decoder
 from mae_dist.data.fetch import fetch
-from mae_dist.data.limits import DecodeError
+from mae_dist.data.limits import DecodeError, check_bytes
 from mae_dist.data.places import first_at_place
 from mae_dist.data.readers.source import Show, show_nothing
 from mae_dist.data.views import Request
@@ -114,7 +114,7 @@ def _examine(catalog: Catalog, spec: FactSpec | None, samples: np.ndarray) -> pa
             try:
                 if isinstance(data, DecodeError):
                     raise data
-                limits.check_bytes(len(data))
+                check_bytes(len(data), limits)
             except DecodeError as error:
                 yield error
                 continue

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from mae_dist.config.schema import DecodeLimits
 from mae_dist.data.decoded import Decoded
-from mae_dist.data.limits import DecodeLimits
 from mae_dist.data.video.clip import Choose, open_clip, read_clip
 from mae_dist.data.video.encode import Transcoded, encode_h264, transcode
 from mae_dist.data.video.torchcodec import open_by_torchcodec, prepare_torchcodec

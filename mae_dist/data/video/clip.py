@@ -18,8 +18,9 @@ import av.container
 import av.error
 import numpy as np
 
+from mae_dist.config.schema import DecodeLimits
 from mae_dist.data.decoded import Decoded
-from mae_dist.data.limits import DecodeError, DecodeLimits
+from mae_dist.data.limits import DecodeError, check_pixels
 from mae_dist.data.transforms import Box
 from mae_dist.data.video.packets import PacketList
 from mae_dist.data.video.pictures import Pictures
@@ -143,7 +144,7 @@ def _keep(frame: av.VideoFrame, key: int, frames: dict[int, av.VideoFrame], limi
 
 def check_clip(num_frames: int, width: int, height: int, limits: DecodeLimits) -> None:
     """Raise DecodeError for frames, or a number of them, that are larger than allowed."""
-    limits.check_pixels(width, height)
+    check_pixels(width, height, limits)
     if num_frames * width * height > limits.clip_pixels:
         raise DecodeError(f"a clip of {width}x{height} frames exceeds {limits.clip_pixels:,} pixels")
 

@@ -17,7 +17,8 @@ import av.container
 import av.error
 import numpy as np
 
-from mae_dist.data.limits import DecodeError, DecodeLimits
+from mae_dist.config.schema import DecodeLimits
+from mae_dist.data.limits import DecodeError, check_pixels
 
 # In these containers the timestamps of packets are in decoding order and say nothing about presentation.
 _UNTIMED_FORMATS = {"avi"}
@@ -54,7 +55,7 @@ class PacketList:
         """
         container = _open(data, limits, thorough=thorough)
         stream = container.streams.video[0]
-        limits.check_pixels(stream.width, stream.height)
+        check_pixels(stream.width, stream.height, limits)
         packets: list[av.Packet] = []
         demuxed = container.demux(stream)
         while some := [*islice(demuxed, _PACKETS_AT_ONCE)]:

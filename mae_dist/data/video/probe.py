@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import av.error
 
-from mae_dist.data.limits import DecodeError, DecodeLimits
+from mae_dist.config.schema import DecodeLimits
+from mae_dist.data.limits import DecodeError, check_pixels
 from mae_dist.data.video.packets import PacketList
 
 
@@ -65,7 +66,7 @@ def _decoded(video: PacketList) -> Iterator[int]:
     """1, 2, 3, ... while frames are decoded; raises DecodeError for one that is damaged."""
     first = video.packets[0].pts
     for number, frame in enumerate(video.decode(video.packets), start=1):
-        video.limits.check_pixels(frame.width, frame.height)
+        check_pixels(frame.width, frame.height, video.limits)
         # Frames that are shown before the first keyframe may refer to what was cut away before it.
         is_leading = first is not None and frame.pts is not None and frame.pts < first
         if frame.is_corrupt and not is_leading:

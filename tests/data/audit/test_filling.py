@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from mae_dist import storage
+from mae_dist.config.schema import DecodeLimits
 from mae_dist.data.audit.facts import FactSpec
 from mae_dist.data.audit.filling import filled
 from mae_dist.data.audit.findings import audit
 from mae_dist.data.catalog import Catalog, CatalogError
 from mae_dist.data.fetch import fetch
-from mae_dist.data.limits import DecodeLimits
 from mae_dist.data.order import SampleOrder
 
 

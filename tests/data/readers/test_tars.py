@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from mae_dist import storage
+from mae_dist.config.schema import DecodeLimits
 from mae_dist.data.catalog import Catalog
 from mae_dist.data.fetch import fetch
-from mae_dist.data.limits import DecodeLimits
 from mae_dist.data.readers import SourceError, build_catalog
 from mae_dist.data.readers.tars import index_tar
 from mae_dist.data.shards import ShardError
