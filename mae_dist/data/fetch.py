@@ -125,7 +125,11 @@ def _checked(data: bytes, row: Row) -> Data:
         except storage.StorageDamagedError:  # a bit may have flipped on the way
             length = None if row.offset < 0 else row.length
             return storage.read_checked(
-                row.uri, lambda data: _check(data, row), start=max(row.offset, 0), length=length
+                row.uri,
+                lambda data: _check(data, row),
+                start=max(row.offset, 0),
+                length=length,
+                again=True,
             )
     except (DecodeError, storage.StorageDamagedError) as error:
         return DecodeError(str(error))

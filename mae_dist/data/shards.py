@@ -155,9 +155,9 @@ def _sample(value: pa.BinaryScalar, limits: DecodeLimits) -> bytes | DecodeError
     buffer = value.as_buffer()  # None for a null
     try:
         check_bytes(0 if buffer is None else buffer.size, limits)
+        return value.as_py()
     except DecodeError as error:
         return error
-    return buffer.to_pybytes()
 
 
 @lru_cache(maxsize=_CACHED_ROW_GROUPS)

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from mae_dist import storage
+
 Data = TypeVar("Data")
 
 
@@ -26,6 +28,14 @@ class BlockStats:
     read_seconds: float
     """Of `seconds`, in which nothing was decoded because the bytes were not there yet."""
     read_bytes: int
+    """Of the encoded samples."""
+    fetched_bytes: int
+    """That storage handed out for them: with gaps between samples and what was read twice, without what was
+    in memory already."""
+    requests: int
+    """To object stores, repeated ones included."""
+    retries: int
+    """Repetitions of what failed or brought damaged bytes."""
     built_at: float
     """When the block was finished, in seconds since 1970 on the clock of the machine that built it."""
 
@@ -35,6 +45,7 @@ class BlockMeter:
 
     def __init__(self) -> None:
         self._started, self._cpu_started = time.perf_counter(), cpu_seconds()
+        self._traffic_before = storage.counters()
         self._decodes = self._read_bytes = 0
         self._read_seconds = 0.0
 
@@ -56,12 +67,16 @@ class BlockMeter:
 
     def stats(self) -> BlockStats:
         """The figures of the block that is finished now."""
+        before, now = self._traffic_before, storage.counters()
         return BlockStats(
             decodes=self._decodes,
             seconds=time.perf_counter() - self._started,
             cpu_seconds=cpu_seconds() - self._cpu_started,
             read_seconds=self._read_seconds,
             read_bytes=self._read_bytes,
+            fetched_bytes=now.bytes_read - before.bytes_read,
+            requests=now.requests - before.requests,
+            retries=now.retries - before.retries,
             built_at=time.time(),
         )
 

@@ -21,6 +21,7 @@ pretraining
   samples_per_second       median of the logged lines, over all workers together.
   data_wait_share   share of the step time spent waiting for data, lines weighted by their time.
   decode_cpu_ms, read_bytes_per_second     medians: CPU time per decoded sample, bytes read.
+  storage_requests, storage_retries        sums: to object stores, and repetitions of them.
   faults            how often an unreadable sample was replaced; torn_log_lines: lines cut off by a kill.
   faulty_samples    [{"uri", "sample", "reason", "times", "first_step"}], the most frequent first.
 reconstruction      null if the run has none, else
@@ -120,6 +121,8 @@ def _pretraining(run: RunFiles) -> dict[str, Any]:
         "data_wait_share": _data_wait_share(lines),
         "decode_cpu_ms": _median(lines, "decode_cpu_ms"),
         "read_bytes_per_second": _median(lines, "read_bytes_per_second"),
+        "storage_requests": _sum(lines, "storage_requests"),
+        "storage_retries": _sum(lines, "storage_retries"),
         "faults": len(run.faults),
         "faulty_samples": _faulty_samples(run.faults),
         "torn_log_lines": run.torn_lines,
@@ -138,6 +141,11 @@ def training_seconds(clock: Sequence[object]) -> float | None:
 def _median(lines: Sequence[Mapping[str, Any]], name: str) -> float | None:
     values = [line[name] for line in lines if is_number(line.get(name))]
     return statistics.median(values) if values else None
+
+
+def _sum(lines: Sequence[Mapping[str, Any]], name: str) -> float | None:
+    values = [line[name] for line in lines if is_number(line.get(name))]
+    return math.fsum(values) if values else None
 
 
 def _data_wait_share(lines: Sequence[Mapping[str, Any]]) -> float | None:

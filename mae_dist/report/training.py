@@ -45,6 +45,7 @@ def data(report: Report, *, unit: str) -> Html:
         "Throughput": f"{wording.rate(pretraining['samples_per_second'])} {unit}s per second, all workers",
         "Data wait": f"{wording.percent(pretraining['data_wait_share'])} of the step time",
         "Decoding": _decoding_words(pretraining, unit),
+        "Requests to object stores": _request_words(pretraining),
         "Unreadable samples": f"replaced {wording.plural(pretraining['faults'], 'time')}"
         if pretraining["faults"]
         else "none",
@@ -82,6 +83,13 @@ def _decoding_words(pretraining: Mapping[str, Any], unit: str) -> str:
         f"{wording.significant(pretraining['decode_cpu_ms'])} ms of CPU time per {unit}, "
         f"{wording.significant(pretraining['read_bytes_per_second'] / 1e6)} MB read per second"
     )
+
+
+def _request_words(pretraining: Mapping[str, Any]) -> str:
+    requests, retries = pretraining["storage_requests"], pretraining["storage_retries"]
+    if not requests:
+        return wording.UNKNOWN if requests is None else "none"
+    return f"{wording.count(requests)}, {wording.count(retries) if retries else 'none'} of them repeated"
 
 
 def _faults(faulty: list[dict[str, Any]]) -> Html | None:

@@ -86,15 +86,22 @@ def read_bytes(
 
 
 def read_checked(
-    uri: str, check: Callable[[bytes], T], *, start: int | None = None, length: int | None = None
+    uri: str,
+    check: Callable[[bytes], T],
+    *,
+    start: int | None = None,
+    length: int | None = None,
+    again: bool = False,
 ) -> T:
     """check(bytes), where `check` knows what the bytes must be (a digest, a format with checksums).
 
     When it raises StorageDamagedError the bytes are read again: damage on the way passes. The error rises if
-    the same bytes come twice in a row, because then they lie in the file, or after DAMAGED_READS.
+    the same bytes come twice in a row, because then they lie in the file, or after DAMAGED_READS. `again`:
+    the caller has read them before, as part of more, so that the first read counts as a repetition.
     """
     previous: bytes | None = None
     for attempt in range(DAMAGED_READS):
+        count(retries=int(again or attempt > 0))
         data = read_bytes(uri, start=start, length=length)
         try:
             return check(data)
@@ -102,7 +109,6 @@ def read_checked(
             if data == previous or attempt + 1 == DAMAGED_READS:
                 raise
         previous = data
-        count(retries=1)
     raise AssertionError("unreachable")
 
 

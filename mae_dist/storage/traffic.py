@@ -14,7 +14,7 @@ class Counters:
     requests: int = 0
     """Requests sent to object stores, repeated ones included."""
     retries: int = 0
-    """Those of them that repeated a failed one."""
+    """Those of them that repeated a failed one, and reads repeated because the bytes were damaged."""
     bytes_read: int = 0
     """Bytes of files and objects handed to callers."""
 

@@ -39,6 +39,9 @@ class Intake:
     build_cpu_seconds: float = 0.0
     read_seconds: float = 0.0
     read_bytes: float = 0.0
+    fetched_bytes: float = 0.0
+    requests: float = 0.0
+    retries: float = 0.0
 
     def __add__(self, other: Intake) -> Intake:
         return Intake.of([a + b for a, b in zip(astuple(self), astuple(other), strict=True)])
@@ -66,6 +69,9 @@ def block_intake(stats: Mapping[str, Any], *, waited_seconds: float, copy_second
         build_cpu_seconds=stats["cpu_seconds"],
         read_seconds=stats["read_seconds"],
         read_bytes=stats["read_bytes"],
+        fetched_bytes=stats["fetched_bytes"],
+        requests=stats["requests"],
+        retries=stats["retries"],
     )
 
 
@@ -94,6 +100,9 @@ def figures(intake: Intake, *, seconds: float) -> dict[str, float]:
     decode_cpus               CPUs that building kept busy
     read_bytes_per_second
     read_share                of the time of building, waiting for bytes
+    read_use                  bytes of samples per byte fetched: below 1 with gaps and repeated reads, above 1
+                              where what was fetched for one block is used for others
+    storage_requests, storage_retries    how many to object stores, and how many of them were repetitions
     transport_share, copy_share   of the feeding thread's time, see `Intake`; the rest is building
     """
     feeding = intake.building_seconds + intake.transport_seconds + intake.copy_seconds
@@ -104,6 +113,9 @@ def figures(intake: Intake, *, seconds: float) -> dict[str, float]:
         "decode_cpus": intake.build_cpu_seconds / seconds,
         "read_bytes_per_second": intake.read_bytes / seconds,
         "read_share": _ratio(intake.read_seconds, intake.build_seconds),
+        "read_use": _ratio(intake.read_bytes, intake.fetched_bytes),
+        "storage_requests": intake.requests,
+        "storage_retries": intake.retries,
         "transport_share": _ratio(intake.transport_seconds, feeding),
         "copy_share": _ratio(intake.copy_seconds, feeding),
     }
@@ -115,10 +127,12 @@ def bottleneck(line: Mapping[str, float]) -> tuple[str, str]:
     building = 1 - transport - copy
     if building >= max(transport, copy):
         if line["read_share"] > 0.5:
+            requests, retries = line["storage_requests"], line["storage_retries"]
+            repeated = f", {retries:,.0f} of {requests:,.0f} requests repeated" if retries else ""
             return "storage", (
                 f"building a block is {line['read_share']:.0%} waiting for bytes, at "
-                f"{line['read_bytes_per_second'] / 1e6:.1f} MB/s; a nearer or faster store, samples packed "
-                "into shards or more tasks at a time (data.cpus_per_task below 1) would help"
+                f"{line['read_bytes_per_second'] / 1e6:.1f} MB/s{repeated}; a nearer or faster store, "
+                "samples packed into shards or more tasks at a time (data.cpus_per_task below 1) would help"
             )
         enough = line["decode_cpus"] / max(1 - line["data_wait_share"], 0.01)
         return "decode", (

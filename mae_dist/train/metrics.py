@@ -126,13 +126,15 @@ class RunLog:
 
 
 def describe(line: dict[str, Any], total_steps: int) -> str:
-    """A log line for people: step, loss, lr, throughput, data wait, faults if there were any, time left."""
+    """A log line for people: step, loss, lr, throughput, data wait, time left; faults and repeated requests
+    if there were any."""
     minutes, seconds = divmod(round(line["eta_seconds"]), 60)
-    faults = f"{line['faults']} replaced  " if line["faults"] else ""
+    troubles = {"replaced": line["faults"], "requests repeated": line["storage_retries"]}
+    trouble = "".join(f"{number:.0f} {what}  " for what, number in troubles.items() if number)
     return (
         f"step {line['step']}/{total_steps}  loss {line['loss']:.4f}  lr {line['lr']:.2e}  "
         f"{line['samples_per_second']:.0f} samples/s  data wait {line['data_wait_share']:.1%}  "
-        f"{faults}ETA {minutes}:{seconds:02d}"
+        f"{trouble}ETA {minutes}:{seconds:02d}"
     )
 
 

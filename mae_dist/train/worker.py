@@ -102,7 +102,7 @@ class ClusterMetrics:
     Counts of an interval go into counters, everything else is a gauge.
     """
 
-    COUNTS = ("faults",)
+    COUNTS = ("faults", "storage_requests", "storage_retries")
 
     def __init__(self, **tags: str) -> None:
         self._tags = tags

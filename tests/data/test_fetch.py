@@ -112,7 +112,9 @@ def test_a_bit_that_flips_on_the_way_is_healed_and_one_that_stays_is_named(tmp_p
         return bytes(good)
 
     monkeypatch.setattr(storage, "read_bytes", flipping)
+    before = storage.counters()
     answers = list(fetch(rows, LIMITS))
+    assert storage.counters().retries - before.retries == len(reads) - 1
     assert [answers[0], answers[2]] == [data[:10], data[40:50]]
     if flips < 3:
         assert answers[1] == data[20:30]

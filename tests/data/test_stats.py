@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
+from mae_dist import storage
 from mae_dist.data.stats import BlockMeter, cpu_seconds
 
 BUSY = """
@@ -31,3 +32,27 @@ def test_what_is_no_data_is_neither_read_nor_decoded():
     meter = BlockMeter()
     assert [*meter.reading([b"12345", ValueError(), b"678"])][::2] == [b"12345", b"678"]
     assert (meter.stats().decodes, meter.stats().read_bytes) == (2, 8)
+
+
+def test_a_block_says_what_its_samples_took_from_storage(place):
+    uri = storage.join(place, "shard")
+    storage.write_bytes(uri, bytes(1000))
+    earlier = storage.read_bytes(uri)
+    meter = BlockMeter()
+    [*meter.reading([storage.read_bytes(uri, start=0, length=500)[:300], earlier[:50]])]
+    stats = meter.stats()
+    assert (stats.read_bytes, stats.fetched_bytes) == (350, 500)
+    assert (stats.requests, stats.retries) == (int(uri.startswith("s3://")), 0)
+
+
+def test_what_is_read_again_because_it_was_damaged_counts_as_repeated(tmp_path):
+    def check(data: bytes) -> None:
+        damages.append(data)
+        if len(damages) < 2:
+            raise storage.StorageDamagedError("a bit has flipped")
+
+    damages: list[bytes] = []
+    storage.write_bytes(f"{tmp_path}/file", bytes(100))
+    meter = BlockMeter()
+    storage.read_checked(f"{tmp_path}/file", check)
+    assert (meter.stats().fetched_bytes, meter.stats().retries) == (200, 1)

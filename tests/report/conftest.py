@@ -132,6 +132,8 @@ class FakeRun:
                 "data_wait_share": 0.01,
                 "decode_cpu_ms": 41.5,
                 "read_bytes_per_second": 2.5e6,
+                "storage_requests": 100,
+                "storage_retries": int(step == every),
                 "seconds": step * 0.3,
                 "eta_seconds": (num_steps - step) * 0.3,
             }

@@ -112,6 +112,10 @@ def test_faults_and_provenance_are_shown(finished_page):
         assert words in text
 
 
+def test_requests_that_had_to_be_repeated_are_counted(finished_page):
+    assert "2,000, 1 of them repeated" in finished_page.text
+
+
 def test_faults_of_an_evaluation_are_counted_beside_its_settings(page_of, fake_run):
     fake_run.write_config(evaluations=("finetune",))
     fake_run.write_evaluation("finetune", "random", 40.0)

@@ -21,6 +21,9 @@ STATS = {
     "cpu_seconds": 0.25,
     "read_seconds": 0.125,
     "read_bytes": 1000,
+    "fetched_bytes": 1250,
+    "requests": 3,
+    "retries": 1,
     "built_at": 0.0,
 }
 

@@ -26,6 +26,9 @@ LINE = {
     "decode_cpus": 4.0,
     "read_bytes_per_second": 2e6,
     "read_share": 0.1,
+    "read_use": 0.9,
+    "storage_requests": 100,
+    "storage_retries": 0,
     "transport_share": 0.1,
     "copy_share": 0.0,
 }
@@ -66,6 +69,7 @@ def test_a_log_line_says_speed_data_wait_and_time_left():
         "step 10/100  loss 0.5000  lr 1.00e-03  100 samples/s  data wait 1.5%  ETA 1:15"
     )
     assert "data wait 1.5%  3 replaced  ETA 1:15" in describe(LINE | {"faults": 3}, 100)
+    assert "data wait 1.5%  7 requests repeated  ETA" in describe(LINE | {"storage_retries": 7.0}, 100)
 
 
 def test_every_line_is_published_by_rank_zero_alone(tmp_path):

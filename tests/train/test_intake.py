@@ -30,6 +30,8 @@ DECODING = Intake(
     build_cpu_seconds=36.0,
     read_seconds=2.0,
     read_bytes=100e6,
+    fetched_bytes=125e6,
+    requests=500,
 )
 
 
@@ -42,6 +44,9 @@ def test_figures_follow_from_the_sums_of_an_interval():
         "decode_cpus": 3.6,
         "read_bytes_per_second": 10e6,
         "read_share": 0.05,
+        "read_use": 0.8,
+        "storage_requests": 500,
+        "storage_retries": 0,
         "transport_share": 0.1,
         "copy_share": 0.1,
     }
@@ -71,6 +76,7 @@ def test_a_block_that_lay_ready_while_it_was_waited_for_is_the_fault_of_transpor
     [
         ({}, "decode", r"keeps 3\.6 CPUs busy, 180 ms per sample, and 4\.5 would be enough; .*re-encoded"),
         ({"read_seconds": 30.0}, "storage", r"is 75% waiting for bytes, at 10\.0 MB/s; .*cpus_per_task"),
+        ({"read_seconds": 30.0, "retries": 20}, "storage", r"10\.0 MB/s, 20 of 500 requests repeated; "),
         ({"transport_seconds": 30.0}, "transport", r"77% of .*data\.prefetch_batches"),
         ({"copy_seconds": 30.0}, "copy", r"77% of .*resources\.cpus_per_worker"),
     ],
