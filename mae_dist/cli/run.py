@@ -91,7 +91,7 @@ def run_config(config: RunConfig, *, dry_run: bool = False) -> int:
             console.print("joining the cluster ...")
             runner.connect()
         cluster = runner.capacity() if is_joining else runner.local_capacity()
-        use_gpu = check_capacity(config, cluster)
+        use_gpu = check_capacity(config, cluster, is_alone=not is_joining)
         steps = experiment.build_steps(config, inputs, use_gpu=use_gpu)
         uri = experiment.run_uri(config, inputs)
         if dry_run:

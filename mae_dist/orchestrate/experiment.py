@@ -271,4 +271,6 @@ def _demand(config: RunConfig, evaluation: EvaluationConfig | None, use_gpu: boo
     workers = config.workers_for(evaluation)
     # One decode task at least has to fit beside the workers.
     cpus = workers * config.resources.cpus_per_worker + config.data.cpus_per_task
-    return Demand(cpus=cpus, gpus=workers if use_gpu else 0)
+    data = config.data
+    custom = {} if data.decode_resource is None else {data.decode_resource: data.cpus_per_task}
+    return Demand(cpus=cpus, gpus=workers if use_gpu else 0, custom=custom)

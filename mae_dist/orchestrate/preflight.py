@@ -14,6 +14,7 @@ from mae_dist.data.readers import SourceError
 from mae_dist.data.readers.official import difference
 from mae_dist.data.shards import ShardError
 from mae_dist.data.turns import whole_weights
+from mae_dist.orchestrate.shortage import no_node_carries
 
 log = logging.getLogger(__name__)
 
@@ -65,10 +66,11 @@ def check_inputs(config: RunConfig) -> dict[str, str]:
     return inputs if not config.data.mix else _of_mix(config.data, inputs)
 
 
-def check_capacity(config: RunConfig, capacity: Mapping[str, float]) -> bool:
-    """Whether the run uses GPUs on a cluster of this capacity ("CPU", "GPU").
+def check_capacity(config: RunConfig, capacity: Mapping[str, float], *, is_alone: bool = False) -> bool:
+    """Whether the run uses GPUs on a cluster of this capacity ("CPU", "GPU", custom resources).
 
-    Raises PreflightError if the cluster can never hold one training step.
+    Raises PreflightError if the cluster can never hold one training step. A node with a resource that none
+    carries may still join, and is warned of; not where the cluster is this machine and nothing else.
     """
     resources = config.resources
     use_gpu = resources.device == "gpu" or (resources.device == "auto" and capacity.get("GPU", 0) > 0)
@@ -89,6 +91,13 @@ def check_capacity(config: RunConfig, capacity: Mapping[str, float]) -> bool:
             f"task of {config.data.cpus_per_task:g} need {needed:g} CPUs, the cluster has at most "
             f"{capacity.get('CPU', 0):g}; lower {field}, resources.cpus_per_worker or data.cpus_per_task"
         )
+    resource = config.data.decode_resource
+    if resource is not None and capacity.get(resource, 0) < config.data.cpus_per_task:
+        missing = f"data.decode_resource: {no_node_carries(resource, capacity)}"
+        if is_alone:
+            problems.append(f"{missing}; a cluster that has one is named by RAY_ADDRESS")
+        else:
+            log.warning("%s", missing)
     if problems:
         raise PreflightError(config.name, problems)
     return use_gpu

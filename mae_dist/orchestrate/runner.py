@@ -23,6 +23,7 @@ from ray._private.state import state
 from ray.exceptions import RayError, RayTaskError
 
 from mae_dist import storage
+from mae_dist.orchestrate.shortage import ShortageWatch
 from mae_dist.orchestrate.step import Demand, Step
 from mae_dist.orchestrate.store import RunStore
 
@@ -34,6 +35,8 @@ LOCAL_CPUS = 4
 LOCAL_OBJECT_STORE_BYTES = 1 << 30
 REASON_CHARACTERS = 400
 """Of a failed step's reason; the traceback beside it is whole."""
+
+log = logging.getLogger(__name__)
 
 
 class ClusterError(RuntimeError):
@@ -114,10 +117,21 @@ def local_capacity() -> dict[str, float]:
 
 
 def capacity() -> dict[str, float]:
-    """CPUs and GPUs that the connected cluster has, or can grow to where it scales by itself."""
-    now = ray.cluster_resources()
-    most = state.get_max_resources_from_cluster_config() or {}
-    return {name: max(now.get(name, 0.0), float(most.get(name, 0.0))) for name in ("CPU", "GPU")}
+    """CPUs, GPUs and custom resources that the connected cluster has, or can grow to where it scales by
+    itself."""
+    now, most = _resources(), state.get_max_resources_from_cluster_config() or {}
+    names = {"CPU", "GPU", *filter(_is_countable, (*now, *most))}
+    return {name: max(now.get(name, 0.0), float(most.get(name, 0.0))) for name in sorted(names)}
+
+
+def _resources() -> dict[str, float]:
+    """What the nodes carry now that a recipe may ask for."""
+    return {name: amount for name, amount in ray.cluster_resources().items() if _is_countable(name)}
+
+
+def _is_countable(resource: str) -> bool:
+    # Memory is in bytes, and "node:..." or "accelerator_type:..." are Ray's own names.
+    return "memory" not in resource and ":" not in resource
 
 
 def run_steps(
@@ -132,9 +146,12 @@ def run_steps(
         if store.is_done(status.step) and not status.step.always:
             status.state = "kept"
     running: dict[ray.ObjectRef, StepStatus] = {}
+    shortage = ShortageWatch()
     while True:
         for status in statuses.values():
             _advance(status, statuses, running, store)
+        for warning in shortage.look([s.step for s in running.values()], _resources(), time.monotonic()):
+            log.warning("%s", warning)
         show(list(statuses.values()))
         if not running and not any(status.state == "waiting" for status in statuses.values()):
             return list(statuses.values())
@@ -200,7 +217,7 @@ def _finish(status: StepStatus, reference: ray.ObjectRef, store: RunStore) -> No
 
 
 def _has_room(wanted: Demand, held: Sequence[Demand]) -> bool:
-    total = ray.cluster_resources()
+    total = _resources()
     cpus = wanted.cpus + sum(demand.cpus for demand in held)
     gpus = wanted.gpus + sum(demand.gpus for demand in held)
     return cpus <= total.get("CPU", 0) and gpus <= total.get("GPU", 0)

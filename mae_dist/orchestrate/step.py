@@ -15,6 +15,8 @@ class Demand:
 
     cpus: float = 1.0
     gpus: float = 0.0
+    custom: Mapping[str, float] = field(default_factory=dict)
+    """Other resources of Ray that a task of it asks for; without a node that has so much it waits."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -235,3 +235,19 @@ def test_more_cpus_than_the_cluster_can_have_are_refused(config):
         "most 6.5; lower resources.workers, resources.cpus_per_worker or data.cpus_per_task",
     ]
     assert check_capacity(config("resources.cpus_per_worker=3"), {"CPU": 7.0}) is False
+
+
+def test_a_decode_resource_that_no_node_carries_is_told_before_anything_starts(config, caplog):
+    """An error where no other node can join, a warning where one may."""
+    given = config("data.decode_resource=decoder")
+    with pytest.raises(PreflightError) as caught:
+        check_capacity(given, {"CPU": 4.0, "GPU": 0.0}, is_alone=True)
+    said = (
+        "data.decode_resource: no node of the cluster carries the resource 'decoder', which decoding waits "
+        "for; it has 4 CPU, 0 GPU. Add such a node (ray start --resources='{\"decoder\": 8}' ...), correct "
+        "data.decode_resource, or set it to null to decode on every node"
+    )
+    assert f"  {said}; a cluster that has one is named by RAY_ADDRESS" in str(caught.value).splitlines()
+    check_capacity(given, {"CPU": 4.0, "GPU": 0.0})
+    check_capacity(given, {"CPU": 4.0, "decoder": 2.0}, is_alone=True)
+    assert [record.message for record in caplog.records] == [said]

@@ -230,3 +230,20 @@ def test_whoever_watches_sees_each_state_and_the_progress_of_a_running_step(tmp_
 
     (status,) = runner.run_steps([job("train", train)], RunStore(str(tmp_path)), show=show)
     assert (seen[0], seen[-1], status.state) == ("running", "done", "done")
+
+
+def test_what_a_cluster_has_is_told_without_rays_own_names(tmp_path):
+    from mae_dist.orchestrate import runner
+
+    assert runner.capacity() == {"CPU": 6.0, "GPU": 0.0}
+
+
+def test_a_step_that_waits_for_a_resource_that_no_node_carries_is_named(tmp_path, monkeypatch, caplog):
+    from mae_dist.orchestrate import shortage
+
+    monkeypatch.setattr(shortage, "PATIENCE_SECONDS", 0.0)
+    assert run_all(tmp_path, job("probe", demand=Demand(custom={"decode": 2.0}))) == {"probe": "done"}
+    assert caplog.messages[0].startswith(
+        "probe cannot go on: no node of the cluster carries the resource 'decode', which decoding waits for; "
+        "it has 6 CPU. Add such a node"
+    )

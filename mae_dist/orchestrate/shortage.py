@@ -1,0 +1,43 @@
+"""What to say while a step asks for a resource that no node of the cluster carries.
+
+Ray itself says nothing: the step's tasks wait, because a node that carries it may still join.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from mae_dist.orchestrate.step import Step
+
+PATIENCE_SECONDS = 60.0
+"""A cluster that scales by itself may bring the node within this time; nothing is said before."""
+REPEAT_SECONDS = 300.0
+
+
+class ShortageWatch:
+    """Names a resource that running steps go on waiting for, every few minutes."""
+
+    def __init__(self) -> None:
+        self._say_at: dict[str, float] = {}
+
+    def look(self, steps: Sequence[Step], total: Mapping[str, float], now: float) -> list[str]:
+        """Warnings that are due at `now` (seconds), for these running steps on a cluster of `total`."""
+        lacking: dict[str, list[str]] = {}
+        for step in steps:
+            for name, amount in step.demand.custom.items():
+                if total.get(name, 0.0) < amount:
+                    lacking.setdefault(name, []).append(step.name)
+        self._say_at = {name: self._say_at.get(name, now + PATIENCE_SECONDS) for name in lacking}
+        due = [name for name, at in self._say_at.items() if now >= at]
+        self._say_at |= dict.fromkeys(due, now + REPEAT_SECONDS)
+        return [f"{', '.join(lacking[name])} cannot go on: {no_node_carries(name, total)}" for name in due]
+
+
+def no_node_carries(resource: str, total: Mapping[str, float]) -> str:
+    """That no node carries a custom resource, what there is instead, and what would help."""
+    held = ", ".join(f"{amount:g} {name}" for name, amount in sorted(total.items()))
+    return (
+        f"no node of the cluster carries the resource {resource!r}, which decoding waits for; it has {held}. "
+        f"Add such a node (ray start --resources='{{\"{resource}\": 8}}' ...), correct data.decode_resource, "
+        "or set it to null to decode on every node"
+    )
