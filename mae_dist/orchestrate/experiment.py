@@ -50,7 +50,8 @@ def pretraining_identity(config: RunConfig, inputs: Mapping[str, str]) -> dict[s
     # How a global batch is cut into micro-batches is a matter of the machines, not of the samples.
     train = {name: value for name, value in fields["train"].items() if name != "micro_batch"}
     identity = {name: fields[name] for name in decides} | {"train": train}
-    return identity | {"catalog": inputs["catalog"]}
+    # A sample beyond the limits is replaced by another one.
+    return identity | {"catalog": inputs["catalog"], "limits": fields["data"]["limits"]}
 
 
 def build_steps(config: RunConfig, inputs: Mapping[str, str], *, use_gpu: bool) -> list[Step]:
@@ -130,7 +131,10 @@ def _evaluation_step(
         name=f"{name}-{start_from}",
         run=run_evaluation,
         config=Job(config=job.config, use_gpu=job.use_gpu, evaluation=name, start_from=start_from),
-        identity={part: fields[part] for part in ("seed", "input", "model")} | labelled | settings,
+        identity={part: fields[part] for part in ("seed", "input", "model")}
+        | {"limits": fields["data"]["limits"]}
+        | labelled
+        | settings,
         output=f"evaluations/{name}-{start_from}",
         needs=tuple(needs),
         after=tuple(after),

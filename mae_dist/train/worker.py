@@ -77,7 +77,7 @@ def train_worker(job: dict[str, Any]) -> dict[str, Any]:
     summary: dict[str, Any] = {"progress": asdict(progress), "world": world, "device": _device_name(device)}
     if isinstance(task, PretrainTask):
         if rank == 0:
-            _export(training, task, catalog)
+            export(training, task, catalog)
     else:
         _share_buffers(task)
         test = Feed(
@@ -220,7 +220,8 @@ def _share_buffers(task: ClassifyTask) -> None:
         dist.broadcast(buffer, src=0)
 
 
-def _export(training: Training, task: PretrainTask, samples: Samples) -> None:
+def export(training: Training, task: PretrainTask, samples: Samples) -> None:
+    """Write the weights and their model card into the output folder."""
     config = training.config
     card = native.ModelCard(
         architecture=config.model.architecture,

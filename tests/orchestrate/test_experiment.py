@@ -35,6 +35,7 @@ def keys_of(config: RunConfig, inputs=None) -> dict[str, str]:
         "mask.ratio=0.8",
         "target.kind=norm_pixel_videomae",
         "augment.flip=true",
+        "data.limits.pixels=1000",
         "train.length=777 steps",
         "train.optim.weight_decay=0.1",
     ],

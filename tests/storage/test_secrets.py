@@ -1,19 +1,33 @@
-"""Credentials stay in the environment: no message, traceback, log or written file repeats them."""
+"""Credentials stay in the environment: no message, traceback, log or file of a run repeats them."""
 
 from __future__ import annotations
 
+import io
 import logging
 import pickle
 import socket
 import traceback
 from collections.abc import Iterator
+from dataclasses import asdict
 
 import pytest
+from PIL import Image
 
 from mae_dist import storage
+from mae_dist.config.load import load
+from mae_dist.config.schema import RunConfig
+from mae_dist.data.batch import build_block
+from mae_dist.data.sources import make_source
+from mae_dist.orchestrate import experiment
+from mae_dist.orchestrate.store import DriverLock, RunStore
+from mae_dist.report.publish import write_report
 from mae_dist.storage import StorageError
 from mae_dist.storage.client import TIMEOUT_VARIABLE
+from mae_dist.train.metrics import RunLog
+from mae_dist.train.training import Training
+from mae_dist.train.worker import build_task, export
 from tests.faults.s3_proxy import S3Proxy, s3_proxy
+from tests.train.test_guard_and_metrics import LINE
 
 CANARY = "canary"
 
@@ -94,3 +108,55 @@ def test_credentials_in_the_endpoint_are_refused(canary, monkeypatch, tmp_path, 
         storage.check_readable("s3://bucket/key")
     assert CANARY not in _everything(caught.value)
     assert canary.num_requests == 0
+
+
+INPUTS = {"catalog": "digest of the samples", "test_catalog": "digest of the others"}
+
+
+def _files_of_a_run(config: RunConfig, reason: str) -> dict[str, bytes]:
+    """Every kind of file that a run leaves, by name, each written by those who write it in a run."""
+    uri = experiment.run_uri(config, INPUTS)
+    with DriverLock(uri):
+        experiment.prepare(uri, config, cluster={"CPU": 4.0}, use_gpu=False)
+        samples = make_source(config.data.catalog, work_folder=uri)
+        samples.save(storage.join(uri, "catalog", "train", "catalog.parquet"))
+        storage.delete(storage.join(config.data.catalog, "1.png"))  # a fault from here on
+        training = Training(config=config, output=uri, catalog="")
+        log = RunLog(uri, total_steps=10, resumed_step=0, active=True, data_wait_warning=0.05)
+        log.write(LINE)
+        faults = build_block(0, samples, training.stream())["faults"]
+        log.write_faults([asdict(fault) for fault in faults], step=1)
+        log.flush()
+        export(training, build_task(training, num_classes=2), samples)
+        steps = {step.name: step for step in experiment.build_steps(config, INPUTS, use_gpu=False)}
+        RunStore(uri).fail(steps["finetune-random"], seconds=1.0, reason=reason)
+        write_report(uri)
+        return {
+            file.uri.removeprefix(f"{uri}/"): storage.read_bytes(file.uri) for file in storage.walk_files(uri)
+        }
+
+
+def test_no_file_of_a_run_holds_a_secret(s3_bucket, canary):
+    for number in range(2):
+        picture = io.BytesIO()
+        Image.new("RGB", (32, 24), (number, 0, 0)).save(picture, "PNG")
+        storage.write_bytes(storage.join(s3_bucket, f"images/{number}.png"), picture.getvalue())
+    config = load("pretrain/demo", [f"storage={s3_bucket}/runs", f"data.catalog={s3_bucket}/images"])
+    with pytest.raises(StorageError) as caught:
+        storage.read_bytes(storage.join(s3_bucket, "missing"))
+    files = _files_of_a_run(config, reason=str(caught.value))
+    assert {name for name in files if not name.startswith("tensorboard/")} == {
+        "config.yaml",
+        "environment.json",
+        "driver.lock",
+        "catalog/train/catalog.parquet",
+        "metrics.jsonl",
+        "progress.json",
+        "faults.jsonl",
+        "export/model.safetensors",
+        "export/model_card.md",
+        "evaluations/finetune-random/DONE.json",
+        "report/index.html",
+        "report/report.json",
+    }
+    assert [name for name, content in files.items() if CANARY.encode() in content] == []
