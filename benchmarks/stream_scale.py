@@ -88,7 +88,6 @@ def measure(path: str) -> dict[str, float]:
         "driver_mb": psutil.Process().memory_info().rss / MEGABYTE,
         "executor_mb": max((p.memory_info().rss / MEGABYTE for p in executors), default=float("nan")),
     }
-    ray.shutdown()
     return result
 
 
@@ -101,8 +100,9 @@ def main() -> None:
     parser.add_argument("--catalog", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.catalog:
-        print(json.dumps(measure(arguments.catalog)))
-        return
+        print(json.dumps(measure(arguments.catalog)), flush=True)
+        # Ray's processes end with this one; in an orderly shutdown some of them would wait for blocks.
+        os._exit(0)
     found: dict[int, list[dict[str, float]]] = {size: [] for size in arguments.sizes}
     with tempfile.TemporaryDirectory() as folder:
         paths = {}

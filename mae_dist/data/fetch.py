@@ -11,9 +11,10 @@ arrives is compared with the catalog's length and digest, where it has them.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
+from functools import cache, partial
 from itertools import groupby
 from typing import NamedTuple
 
@@ -49,17 +50,23 @@ def fetch(rows: Sequence[Row], limits: DecodeLimits) -> Iterator[Data]:
     StorageError if a place cannot be reached.
     """
     jobs = sorted(_jobs(rows, limits), key=lambda job: min(job.indices))
-    pool = ThreadPoolExecutor(CONCURRENT_REQUESTS)
+    answers: dict[int, tuple[Future[list[Data]], int]] = {}
     try:
-        answers: dict[int, tuple[Future[list[Data]], int]] = {}
         for job in jobs:
-            future = pool.submit(job.read)
+            future = _threads(os.getpid()).submit(job.read)
             answers |= {index: (future, place) for place, index in enumerate(job.indices)}
         for index in range(len(rows)):
             future, place = answers.pop(index)  # popped, so that bytes are freed when they have been used
             yield future.result()[place]
     finally:
-        pool.shutdown(cancel_futures=True)
+        for future, _ in answers.values():
+            future.cancel()
+
+
+@cache
+def _threads(pid: int) -> ThreadPoolExecutor:
+    """Where requests wait for their answers; a forked process gets its own."""
+    return ThreadPoolExecutor(CONCURRENT_REQUESTS, "fetch")
 
 
 def _jobs(rows: Sequence[Row], limits: DecodeLimits) -> Iterator[_Job]:

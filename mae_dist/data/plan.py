@@ -10,14 +10,17 @@ starts as fast as a small one and never holds more than the blocks that are abou
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import ray
 import ray.data
 from ray.data import DataContext, DataIterator, Dataset, ExecutionOptions, TaskPoolStrategy
+from ray.data._internal.execution.execution_callback import ExecutionCallback
 from ray.train import DataConfig
 
 from mae_dist.data.batch import StreamSpec, build_block
@@ -54,7 +57,7 @@ def plan_blocks(
 
     def build(blocks: Any) -> dict[str, Any]:
         (block,) = blocks["block"].tolist()
-        columns = build_block(block, ray.get(table), spec)
+        columns = build_block(block, _fetched(table), spec)
         faults = [asdict(fault) for fault in columns.pop("faults")]
         stats = asdict(columns.pop("stats")) | {"node": ray.get_runtime_context().get_node_id()}
         row: dict[str, Any] = {name: array[None] for name, array in columns.items()}
@@ -66,6 +69,10 @@ def plan_blocks(
     context.print_on_execution_start = False
     # A block must never be merged with its neighbour: any row is larger than one byte.
     context.target_max_block_size = 1
+    # Nobody reads the memory of each task, which Ray would look up from a thread per task.
+    context.memory_usage_poll_interval_s = None
+    if UnhurriedScheduling not in context.custom_execution_callback_classes:
+        context.custom_execution_callback_classes.append(UnhurriedScheduling)
     # Both generators sleep most of the time: a CPU reserved for them would be lost to decoding (num_cpus=0).
     return (
         ray.data.from_items([{"plan": 0}])
@@ -75,6 +82,31 @@ def plan_blocks(
         .map_batches(expand, batch_size=1, num_cpus=0, compute=TaskPoolStrategy(size=1))
         .map_batches(build, batch_size=1, num_cpus=cpus_per_task, resources=custom)
     )
+
+
+class UnhurriedScheduling(ExecutionCallback):
+    """Lets the loop that starts tasks rest while there is nothing for it to do.
+
+    Once every task has a block that back-pressure leaves unread, ray.wait returns at once, and the loop goes
+    round without a pause: most of a CPU that decoding could have (Ray 2.60). Steps that follow each other
+    quickly have rests between them, ever longer ones; a step that had to wait by itself ends that.
+    """
+
+    QUICK_SECONDS = 0.005
+    SHORTEST_REST_SECONDS = 0.0005
+    LONGEST_REST_SECONDS = 0.01
+
+    def __init__(self) -> None:
+        self._rest, self._began = 0.0, time.perf_counter()
+
+    def on_execution_step(self, executor: Any) -> None:
+        """Called by Ray after each step."""
+        if time.perf_counter() - self._began < self.QUICK_SECONDS:
+            self._rest = min(2 * self._rest or self.SHORTEST_REST_SECONDS, self.LONGEST_REST_SECONDS)
+            time.sleep(self._rest)
+        else:
+            self._rest = 0.0
+        self._began = time.perf_counter()
 
 
 def ordered(dataset: Dataset) -> Dataset:
@@ -115,6 +147,13 @@ def read_shard(shard: DataIterator, *, prefetch: int) -> Iterator[dict[str, Any]
         columns = {name: array[0] for name, array in row.items()}
         texts = {name: json.loads(columns[name]) for name in ("faults", "stats")}
         yield columns | texts | {"block": int(columns["block"])}
+
+
+@lru_cache(maxsize=2)
+def _fetched(table: ray.ObjectRef) -> Catalog:
+    """The catalog, opened once per process (training and test samples): a task of a small block takes little
+    longer than that. Its columns stay in the object store's memory."""
+    return ray.get(table)
 
 
 def _text(value: Any) -> np.ndarray:

@@ -7,10 +7,10 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
 from mae_dist import storage
+from mae_dist.data.decoder import process_decoder
 
 Data = TypeVar("Data")
 
@@ -24,7 +24,7 @@ class BlockStats:
     seconds: float
     """From the first request to the finished arrays."""
     cpu_seconds: float
-    """Of this process, all its threads and the processes it has started."""
+    """Of this process, all its threads and the one that decodes for it."""
     read_seconds: float
     """Of `seconds`, in which nothing was decoded because the bytes were not there yet."""
     read_bytes: int
@@ -44,7 +44,7 @@ class BlockMeter:
     """Measures one block from the moment it is made; a process builds one block at a time."""
 
     def __init__(self) -> None:
-        self._started, self._cpu_started = time.perf_counter(), cpu_seconds()
+        self._started, self._cpu_started = time.perf_counter(), cpu_seconds(process_decoder().pid)
         self._traffic_before = storage.counters()
         self._decodes = self._read_bytes = 0
         self._read_seconds = 0.0
@@ -71,7 +71,7 @@ class BlockMeter:
         return BlockStats(
             decodes=self._decodes,
             seconds=time.perf_counter() - self._started,
-            cpu_seconds=cpu_seconds() - self._cpu_started,
+            cpu_seconds=cpu_seconds(process_decoder().pid) - self._cpu_started,
             read_seconds=self._read_seconds,
             read_bytes=self._read_bytes,
             fetched_bytes=now.bytes_read - before.bytes_read,
@@ -81,16 +81,13 @@ class BlockMeter:
         )
 
 
-def cpu_seconds() -> float:
-    """CPU time so far of this process, of those it has started and of those of them that have ended.
-
-    Living children are found where Linux lists them; elsewhere they count when they have ended.
-    """
+def cpu_seconds(child: int | None) -> float:
+    """CPU time so far of this process, of the living child with this process id, and of those that ended."""
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
     total = time.process_time() + ended.ru_utime + ended.ru_stime
-    for listed in Path("/proc/self/task").glob("*/children"):
-        with suppress(OSError):  # a thread or a child that ended meanwhile
-            total += sum(time.clock_gettime(_cpu_clock(int(child))) for child in listed.read_text().split())
+    if child is not None:
+        with suppress(OSError):  # it ended meanwhile
+            total += time.clock_gettime(_cpu_clock(child))
     return total
 
 

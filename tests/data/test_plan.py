@@ -92,3 +92,26 @@ def test_a_long_plan_starts_without_making_all_its_tasks(ray_cluster, catalog):
     dataset = plan_blocks(spec(), catalog, first_block=0, num_blocks=10_000_000, cpus_per_task=1.0)
     (shard,) = OrderedSplit().configure({"train": dataset}, 1, None, None)
     assert next(read_shard(shard["train"], prefetch=1))["block"] == 0
+
+
+def test_the_scheduling_loop_rests_longer_and_longer_until_a_step_had_to_wait(monkeypatch):
+    from mae_dist.data import plan
+
+    class Clock:
+        now = 0.0
+        rests: list[float] = []
+
+        def perf_counter(self) -> float:
+            return self.now
+
+        def sleep(self, seconds: float) -> None:
+            self.rests.append(seconds)
+
+    clock = Clock()
+    monkeypatch.setattr(plan, "time", clock)
+    loop = plan.UnhurriedScheduling()
+    for step_seconds in [0.001] * 7 + [0.1] + [0.001]:
+        clock.now += step_seconds
+        loop.on_execution_step(None)
+    longest = loop.LONGEST_REST_SECONDS
+    assert clock.rests == [0.0005, 0.001, 0.002, 0.004, 0.008, longest, longest, 0.0005]
