@@ -98,8 +98,9 @@ def test_the_scheduling_loop_rests_longer_and_longer_until_a_step_had_to_wait(mo
     from mae_dist.data import plan
 
     class Clock:
-        now = 0.0
-        rests: list[float] = []
+        def __init__(self) -> None:
+            self.now = 0.0
+            self.rests: list[float] = []
 
         def perf_counter(self) -> float:
             return self.now
