@@ -150,7 +150,7 @@ def read_shard(shard: DataIterator, *, prefetch: int) -> Iterator[dict[str, Any]
 
 
 @lru_cache(maxsize=2)
-def _fetched(table: ray.ObjectRef) -> Catalog:
+def _fetched(table: ray.ObjectRef) -> Samples:
     """The catalog, opened once per process (training and test samples): a task of a small block takes little
     longer than that. Its columns stay in the object store's memory."""
     return ray.get(table)
