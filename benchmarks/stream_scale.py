@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import statistics
 import subprocess
@@ -56,7 +57,7 @@ def measure(path: str) -> dict[str, float]:
     from mae_dist.data.plan import OrderedSplit, plan_blocks, read_shard
 
     os.environ["RAY_AUTH_MODE"] = "disabled"
-    ray.init(address="local", num_cpus=2, log_to_driver=False, logging_level="error")
+    ray.init(address="local", num_cpus=2, log_to_driver=False, logging_level=logging.ERROR)
     spec = StreamSpec(
         seed=0,
         micro_batch=MICRO_BATCH,
