@@ -7,7 +7,6 @@ want neighbouring rows.
 
 from __future__ import annotations
 
-import io
 import json
 from dataclasses import dataclass
 from functools import lru_cache
@@ -170,10 +169,14 @@ def _row_group(uri: str, group: int) -> pa.Array:
         start = min(start, column.dictionary_page_offset)
 
     def parse(data: bytes) -> pa.Array:
+        def fetch(at: int, length: int) -> bytes:
+            if at < start or at + length > start + len(data):
+                raise OSError(f"{length} bytes at {at} lie outside of the column")
+            return data[at - start : at - start + length]
+
         try:
-            file = pq.ParquetFile(
-                _Window(data, start, shard.size_bytes), metadata=shard.footer, page_checksum_verification=True
-            )
+            window = storage.RangedFile(shard.size_bytes, fetch)
+            file = pq.ParquetFile(window, metadata=shard.footer, page_checksum_verification=True)
             return file.read_row_group(group, columns=[shard.bytes_path]).column(0).combine_chunks()
         except (pa.ArrowException, OSError) as error:
             reason = f"row group {group} of the shard is damaged: {error}"
@@ -184,34 +187,6 @@ def _row_group(uri: str, group: int) -> pa.Array:
     except storage.StorageDamagedError as error:
         raise DecodeError(str(error)) from error
     return samples.field("bytes") if pa.types.is_struct(samples.type) else samples
-
-
-class _Window(io.RawIOBase):
-    """A file of which only `data`, from `start` on, is at hand: all that reading one column needs."""
-
-    def __init__(self, data: bytes, start: int, size_bytes: int) -> None:
-        super().__init__()
-        self._data, self._start, self._size_bytes, self._position = data, start, size_bytes, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._position = offset + (0, self._position, self._size_bytes)[whence]
-        return self._position
-
-    def read(self, size: int = -1) -> bytes:
-        first = self._position - self._start
-        if first < 0 or size < 0 or first + size > len(self._data):
-            raise OSError(f"{size} bytes at {self._position} lie outside of the column")
-        self._position += size
-        return self._data[first : first + size]
 
 
 def _bytes_path(uri: str, schema: pa.Schema) -> tuple[str, str]:

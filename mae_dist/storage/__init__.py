@@ -22,9 +22,18 @@ from typing import Any, BinaryIO, TypeVar
 from mae_dist.storage.errors import StorageDamagedError, StorageError, StorageNotFoundError
 from mae_dist.storage.local import FileInfo, LocalPlace
 from mae_dist.storage.objects import ObjectPlace
+from mae_dist.storage.ranged import RangedFile
 from mae_dist.storage.traffic import Counters, count, counters
 
-__all__ = ["Counters", "FileInfo", "StorageDamagedError", "StorageError", "StorageNotFoundError", "counters"]
+__all__ = [
+    "Counters",
+    "FileInfo",
+    "RangedFile",
+    "StorageDamagedError",
+    "StorageError",
+    "StorageNotFoundError",
+    "counters",
+]
 
 T = TypeVar("T")
 

@@ -25,6 +25,7 @@ from mae_dist.storage.errors import (
     is_transient,
 )
 from mae_dist.storage.local import FileInfo
+from mae_dist.storage.ranged import RangedFile
 from mae_dist.storage.traffic import count
 
 LARGE_BYTES = 8 << 20
@@ -257,7 +258,14 @@ class ObjectPlace:
             raise StorageError(f"{self.uri}: cannot delete {kept['Key']}: {kept.get('Code', 'refused')}")
 
     def open(self) -> BinaryIO:
-        return io.BufferedReader(RangeFile(self, self.description()), buffer_size=1 << 20)
+        head = self.description()
+
+        def fetch(start: int, length: int) -> bytes:
+            data = self.read_range(start, length, etag=head.get("ETag"))
+            count(bytes_read=len(data))
+            return data
+
+        return io.BufferedReader(RangedFile(head["ContentLength"], fetch), buffer_size=1 << 20)
 
     def check_read(self) -> None:
         if self.key and self.head() is not None:
@@ -269,37 +277,3 @@ class ObjectPlace:
         upload = self.ask("write", lambda client: client.call("create_multipart_upload", **where))
         where["UploadId"] = upload["UploadId"]
         self.ask("write", lambda client: client.call("abort_multipart_upload", **where))
-
-
-class RangeFile(io.RawIOBase):
-    """A seekable view of an object; each read is one ranged request, repeated as `ask` does."""
-
-    def __init__(self, place: ObjectPlace, description: Any) -> None:
-        self._place = place
-        self._size_bytes: int = description["ContentLength"]
-        self._etag: str | None = description.get("ETag")
-        self._at = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size_bytes}[whence]
-        self._at = max(0, start + offset)
-        return self._at
-
-    def readinto(self, buffer: Any) -> int:
-        wanted = min(len(buffer), self._size_bytes - self._at)
-        if wanted <= 0:
-            return 0
-        data = self._place.read_range(self._at, wanted, etag=self._etag)
-        count(bytes_read=len(data))
-        buffer[: len(data)] = data
-        self._at += len(data)
-        return len(data)

@@ -7,7 +7,6 @@ are read, and nothing is ever extracted: a name like ../../etc/passwd is a name 
 
 from __future__ import annotations
 
-import io
 import json
 import tarfile
 from collections.abc import Iterator
@@ -22,7 +21,7 @@ from mae_dist.data.media import media_of, suffix_of
 from mae_dist.data.readers.index import SAMPLES, About, ShardIndex, catalog_of_shards
 from mae_dist.data.readers.source import Request, Source, SourceError, examples, name_of
 from mae_dist.data.shards import ShardError
-from mae_dist.storage import FileInfo
+from mae_dist.storage import FileInfo, RangedFile
 
 LABEL_KEYS = ("label", "cls")
 _COMPRESSED = {".gz", ".tgz", ".bz2", ".xz", ".zst"}
@@ -93,7 +92,7 @@ def index_tar(file: FileInfo) -> ShardIndex:
 
 def _samples(file: FileInfo) -> Iterator[_Sample]:
     """Groups of neighbouring members that hold something to decode."""
-    reader = _HeaderReader(file)
+    reader = RangedFile(file.size_bytes, _Pieces(file).fetch)
     key, found, label = None, None, None
     for member in _members(file, reader):
         folder, _, name = member.name.rpartition("/")
@@ -119,7 +118,7 @@ def _samples(file: FileInfo) -> Iterator[_Sample]:
         yield found._replace(label=label)
 
 
-def _members(file: FileInfo, reader: _HeaderReader) -> Iterator[_Member]:
+def _members(file: FileInfo, reader: RangedFile) -> Iterator[_Member]:
     """The regular files of a tar in their order; ShardError with the place where it is damaged."""
     at = 0
     try:
@@ -143,7 +142,7 @@ def _members(file: FileInfo, reader: _HeaderReader) -> Iterator[_Member]:
         ) from error
 
 
-def _label(file: FileInfo, member: _Member, kind: str, reader: _HeaderReader) -> str | None:
+def _label(file: FileInfo, member: _Member, kind: str, reader: RangedFile) -> str | None:
     """What a .cls or .json member says, as text."""
     reader.seek(member.offset)
     data = reader.read(member.size)
@@ -168,44 +167,28 @@ def _is_number(label: str) -> bool:
     return label.removeprefix("-").isdecimal()
 
 
-class _HeaderReader(io.RawIOBase):
-    """A tar of which headers and small members are read, in pieces that fit how far apart those are.
+class _Pieces:
+    """Ranges of a tar for reading headers and small members, in pieces that fit how far apart those are.
 
     Among small members whole pieces are read on, ever larger; a large member is jumped over.
     """
 
     def __init__(self, file: FileInfo) -> None:
-        super().__init__()
-        self._file, self._data, self._start, self._at, self._piece = file, b"", 0, 0, _FIRST_PIECE_BYTES
+        self._file, self._data, self._start, self._piece = file, b"", 0, _FIRST_PIECE_BYTES
 
-    def readable(self) -> bool:
-        return True
+    def fetch(self, start: int, length: int) -> bytes:
+        """These bytes; ReadError if they are more than any header has."""
+        if length > _LARGEST_HEADER_BYTES:
+            raise tarfile.ReadError(f"a header of {length} bytes")
+        if not self._start <= start <= self._start + len(self._data) - length:
+            self._fill(start, length)
+        first = start - self._start
+        return self._data[first : first + length]
 
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._at = max(0, offset + (0, self._at, self._file.size_bytes)[whence])
-        return self._at
-
-    def read(self, size: int = -1) -> bytes:
-        left = max(0, self._file.size_bytes - self._at)
-        wanted = left if size < 0 else min(size, left)
-        if wanted > _LARGEST_HEADER_BYTES:
-            raise tarfile.ReadError(f"a header of {wanted} bytes")
-        if not self._start <= self._at <= self._start + len(self._data) - wanted:
-            self._fill(wanted, left)
-        first = self._at - self._start
-        self._at += wanted
-        return self._data[first : first + wanted]
-
-    def _fill(self, wanted: int, left: int) -> None:
-        gap = self._at - (self._start + len(self._data))
+    def _fill(self, start: int, wanted: int) -> None:
+        gap = start - (self._start + len(self._data))
         is_near = bool(self._data) and -len(self._data) <= gap <= _PASSED_OVER_BYTES
         self._piece = min(2 * self._piece, _LARGEST_PIECE_BYTES) if is_near else _FIRST_PIECE_BYTES
-        length = min(max(wanted, self._piece), left)
-        self._data = storage.read_bytes(self._file.uri, start=self._at, length=length)
-        self._start = self._at
+        length = min(max(wanted, self._piece), self._file.size_bytes - start)
+        self._data = storage.read_bytes(self._file.uri, start=start, length=length)
+        self._start = start
