@@ -14,9 +14,9 @@ from pydantic import BeforeValidator, Field, PlainSerializer
 
 from mae_dist.config.duration import Duration, parse_duration
 from mae_dist.config.geometry import Architecture, Grid, SizeName, architecture
+from mae_dist.config.limits import DecodeLimits, Positive
 
 Length = Annotated[Duration, BeforeValidator(parse_duration), PlainSerializer(str)]
-Positive = Annotated[int, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -104,29 +104,6 @@ class SourceConfig:
     """As data.catalog."""
     weight: Annotated[float, Field(gt=0)]
     """Its share of the samples is weight / sum of all weights."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DecodeLimits:
-    """Bounds on one sample, so that a hostile or broken file costs one sample and not the machine.
-
-    None of them depends on the load of the machine: a sample is given up for what it asks for, never because
-    others were faster. Real data stays far below all of them.
-    """
-
-    bytes: Positive = 1 << 30
-    """Encoded bytes of one sample."""
-    pixels: Positive = 64_000_000
-    """Height * width of one frame or image."""
-    clip_pixels: Positive = 1_000_000_000
-    """Pixels of all the different frames of one clip together (3 bytes each)."""
-    frames: Positive = 1_000_000
-    """Frames of one video."""
-    memory: Positive = 4 << 30
-    """Bytes that decoding may take beside the encoded and the finished sample."""
-    seconds: Annotated[float, Field(gt=0)] = 10.0
-    """CPU time. Videos look at it between two packets; a decoder that goes on for a quarter longer, inside
-    one call of a codec, is killed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from mae_dist.config.geometry import Grid
-from mae_dist.config.schema import AugmentConfig, DecodeLimits, InputConfig, MaskConfig, ViewsConfig
+from mae_dist.config.limits import DecodeLimits
+from mae_dist.config.schema import AugmentConfig, InputConfig, MaskConfig, ViewsConfig
 from mae_dist.data import decoder
 from mae_dist.data.catalog import Row
 from mae_dist.data.faults import Fault, FaultBudgetError, replacement

@@ -19,7 +19,7 @@ from itertools import groupby
 from typing import NamedTuple
 
 from mae_dist import storage
-from mae_dist.config.schema import DecodeLimits
+from mae_dist.config.limits import DecodeLimits
 from mae_dist.data import shards
 from mae_dist.data.catalog import Row
 from mae_dist.data.limits import DecodeError

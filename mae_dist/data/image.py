@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from mae_dist.config.schema import DecodeLimits
+from mae_dist.config.limits import DecodeLimits
 from mae_dist.data.decoded import Decoded, Pixels
 from mae_dist.data.jpeg import open_jpeg
 from mae_dist.data.limits import DecodeError, check_pixels

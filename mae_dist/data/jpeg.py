@@ -15,7 +15,7 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-from mae_dist.config.schema import DecodeLimits
+from mae_dist.config.limits import DecodeLimits
 from mae_dist.data.decoded import Decoded, Pixels
 from mae_dist.data.limits import check_pixels
 from mae_dist.data.transforms import FILTERS, Box, crop_resize

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mae_dist.config.schema import DecodeLimits
+from mae_dist.config.limits import DecodeLimits
 
 
 class DecodeError(Exception):

@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mae_dist.config.schema import AugmentConfig, DecodeLimits, InputConfig, ViewsConfig
+from mae_dist.config.limits import DecodeLimits
+from mae_dist.config.schema import AugmentConfig, InputConfig, ViewsConfig
 from mae_dist.data import keys
 from mae_dist.data.augment import augment, prepare
 from mae_dist.data.decoded import Decoded

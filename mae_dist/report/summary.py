@@ -57,7 +57,7 @@ from __future__ import annotations
 import math
 import re
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -117,12 +117,12 @@ def _pretraining(run: RunFiles) -> dict[str, Any]:
         "loss_first": lines[0].get("loss") if lines else None,
         "loss_last": last.get("loss"),
         "seconds": training_seconds([line.get("seconds") for line in lines]),
-        "samples_per_second": _median(lines, "samples_per_second"),
+        "samples_per_second": _over(lines, "samples_per_second", statistics.median),
         "data_wait_share": _data_wait_share(lines),
-        "decode_cpu_ms": _median(lines, "decode_cpu_ms"),
-        "read_bytes_per_second": _median(lines, "read_bytes_per_second"),
-        "storage_requests": _sum(lines, "storage_requests"),
-        "storage_retries": _sum(lines, "storage_retries"),
+        "decode_cpu_ms": _over(lines, "decode_cpu_ms", statistics.median),
+        "read_bytes_per_second": _over(lines, "read_bytes_per_second", statistics.median),
+        "storage_requests": _over(lines, "storage_requests", math.fsum),
+        "storage_retries": _over(lines, "storage_retries", math.fsum),
         "faults": len(run.faults),
         "faulty_samples": _faulty_samples(run.faults),
         "torn_log_lines": run.torn_lines,
@@ -138,14 +138,11 @@ def training_seconds(clock: Sequence[object]) -> float | None:
     return math.fsum(now - before if now >= before else now for before, now in pairs)
 
 
-def _median(lines: Sequence[Mapping[str, Any]], name: str) -> float | None:
+def _over(
+    lines: Sequence[Mapping[str, Any]], name: str, figure: Callable[[list[float]], float]
+) -> float | None:
     values = [line[name] for line in lines if is_number(line.get(name))]
-    return statistics.median(values) if values else None
-
-
-def _sum(lines: Sequence[Mapping[str, Any]], name: str) -> float | None:
-    values = [line[name] for line in lines if is_number(line.get(name))]
-    return math.fsum(values) if values else None
+    return figure(values) if values else None
 
 
 def _data_wait_share(lines: Sequence[Mapping[str, Any]]) -> float | None:

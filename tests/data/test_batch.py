@@ -12,7 +12,8 @@ import pytest
 
 from mae_dist import storage
 from mae_dist.config.geometry import Grid
-from mae_dist.config.schema import AugmentConfig, DecodeLimits, InputConfig, MaskConfig, ViewsConfig
+from mae_dist.config.limits import DecodeLimits
+from mae_dist.config.schema import AugmentConfig, InputConfig, MaskConfig, ViewsConfig
 from mae_dist.data import keys, shards
 from mae_dist.data.batch import StreamSpec, build_block, num_blocks
 from mae_dist.data.catalog import Catalog

@@ -13,7 +13,8 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from mae_dist.config.schema import AugmentConfig, DecodeLimits, InputConfig
+from mae_dist.config.limits import DecodeLimits
+from mae_dist.config.schema import AugmentConfig, InputConfig
 from mae_dist.data import decoder as decoder_module
 from mae_dist.data.decoder import Decoder, DecoderError
 from mae_dist.data.limits import DecodeError

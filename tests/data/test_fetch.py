@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mae_dist import storage
-from mae_dist.config.schema import DecodeLimits
+from mae_dist.config.limits import DecodeLimits
 from mae_dist.data.catalog import Row
 from mae_dist.data.fetch import CONCURRENT_REQUESTS, GAP_BYTES, SPAN_BYTES, fetch
 

@@ -8,7 +8,7 @@ import math
 import av
 import pytest
 
-from mae_dist.config.schema import DecodeLimits
+from mae_dist.config.limits import DecodeLimits
 from mae_dist.data.limits import DecodeError
 from mae_dist.data.video.probe import probe_video
 from tests.data.video_kinds import VIDEOS

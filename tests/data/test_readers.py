@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mae_dist import storage
-from mae_dist.config.schema import DecodeLimits
+from mae_dist.config.limits import DecodeLimits
 from mae_dist.data import shards
 from mae_dist.data.catalog import Catalog
 from mae_dist.data.fetch import fetch

@@ -9,7 +9,7 @@ import av
 import numpy as np
 import pytest
 
-from mae_dist.config.schema import DecodeLimits
+from mae_dist.config.limits import DecodeLimits
 from mae_dist.data.frames import frame_ids
 from mae_dist.data.limits import DecodeError
 from mae_dist.data.video import encode_h264, read_clip

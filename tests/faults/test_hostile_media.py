@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from mae_dist.config.geometry import Grid
-from mae_dist.config.schema import AugmentConfig, DecodeLimits, InputConfig, MaskConfig
+from mae_dist.config.limits import DecodeLimits
+from mae_dist.config.schema import AugmentConfig, InputConfig, MaskConfig
 from mae_dist.data import decoder as decoder_module
 from mae_dist.data.batch import StreamSpec, build_block
 from mae_dist.data.catalog import Catalog

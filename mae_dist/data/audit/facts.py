@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from mae_dist.config.schema import DecodeLimits
+from mae_dist.config.limits import DecodeLimits
 from mae_dist.data.image import probe_image, read_image
 from mae_dist.data.limits import DecodeError
 from mae_dist.data.video.probe import probe_video

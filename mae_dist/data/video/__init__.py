@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from mae_dist.config.schema import DecodeLimits
+from mae_dist.config.limits import DecodeLimits
 from mae_dist.data.decoded import Decoded
 from mae_dist.data.video.clip import Choose, open_clip, read_clip
 from mae_dist.data.video.encode import Transcoded, encode_h264, transcode

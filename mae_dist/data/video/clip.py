@@ -18,7 +18,7 @@ import av.container
 import av.error
 import numpy as np
 
-from mae_dist.config.schema import DecodeLimits
+from mae_dist.config.limits import DecodeLimits
 from mae_dist.data.decoded import Decoded
 from mae_dist.data.limits import DecodeError, check_pixels
 from mae_dist.data.transforms import Box

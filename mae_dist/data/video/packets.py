@@ -17,7 +17,7 @@ import av.container
 import av.error
 import numpy as np
 
-from mae_dist.config.schema import DecodeLimits
+from mae_dist.config.limits import DecodeLimits
 from mae_dist.data.limits import DecodeError, check_pixels
 
 # In these containers the timestamps of packets are in decoding order and say nothing about presentation.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import av.error
 
-from mae_dist.config.schema import DecodeLimits
+from mae_dist.config.limits import DecodeLimits
 from mae_dist.data.limits import DecodeError, check_pixels
 from mae_dist.data.video.packets import PacketList
 

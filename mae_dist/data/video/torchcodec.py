@@ -12,7 +12,7 @@ from typing import Any
 import av.error
 import numpy as np
 
-from mae_dist.config.schema import DecodeLimits
+from mae_dist.config.limits import DecodeLimits
 from mae_dist.data.decoded import Decoded, Pixels
 from mae_dist.data.limits import DecodeError
 from mae_dist.data.video.clip import Choose, check_clip, shown_seconds

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mae_dist import storage
-from mae_dist.config.schema import DecodeLimits
+from mae_dist.config.limits import DecodeLimits
 from mae_dist.data.audit.facts import FactSpec
 from mae_dist.data.audit.filling import filled
 from mae_dist.data.audit.findings import audit

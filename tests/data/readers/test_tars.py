@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mae_dist import storage
-from mae_dist.config.schema import DecodeLimits
+from mae_dist.config.limits import DecodeLimits
 from mae_dist.data.catalog import Catalog
 from mae_dist.data.fetch import fetch
 from mae_dist.data.readers import SourceError, build_catalog
