@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mae_dist.data.limits import DecodeError, DecodeLimits
+from mae_dist.config.limits import DecodeLimits
+from mae_dist.data.limits import DecodeError
 from mae_dist.data.video import read_clip, transcode
 
 

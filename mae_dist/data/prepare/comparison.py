@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 
 from mae_dist import storage
+from mae_dist.config.limits import DecodeLimits
 from mae_dist.config.schema import AugmentConfig, InputConfig, ViewsConfig
 from mae_dist.data import keys
 from mae_dist.data.catalog import Catalog, Row
 from mae_dist.data.fetch import fetch
-from mae_dist.data.limits import DecodeError, DecodeLimits
+from mae_dist.data.limits import DecodeError
 from mae_dist.data.prepare.outcome import Outcome
 from mae_dist.data.views import Request, ViewSpec, decode_views
 

@@ -18,9 +18,10 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from mae_dist.config.limits import DecodeLimits
 from mae_dist.data.decoder import Decoder
 from mae_dist.data.image import read_image
-from mae_dist.data.limits import DecodeLimits
+from mae_dist.data.limits import check_bytes
 from mae_dist.data.prepare.settings import Settings
 from mae_dist.data.video import transcode
 from mae_dist.data.views import Request
@@ -51,7 +52,7 @@ def recode(data: bytes, settings: Settings) -> Recoded:
     up to JPEG's loss.
     """
     limits = settings.limits
-    limits.check_bytes(len(data))
+    check_bytes(len(data), limits)
     if settings.media == "video":
         assert settings.keyframe_every is not None, "Settings.of sets it for videos"
         made = transcode(

@@ -8,8 +8,8 @@ from importlib.metadata import version
 from typing import Any
 
 from mae_dist import __version__, storage
+from mae_dist.config.limits import DecodeLimits
 from mae_dist.data.catalog import Catalog
-from mae_dist.data.limits import DecodeLimits
 
 FORMAT = 1
 MANIFEST = "prepare.json"

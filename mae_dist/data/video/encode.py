@@ -19,7 +19,8 @@ import av.error
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, Interpolation
 
-from mae_dist.data.limits import DecodeError, DecodeLimits
+from mae_dist.config.limits import DecodeLimits
+from mae_dist.data.limits import DecodeError, check_bytes, check_pixels
 from mae_dist.data.video.packets import PacketList
 
 _SCALING = Interpolation.BICUBIC | Interpolation.ACCURATE_RND
@@ -85,7 +86,7 @@ def transcode(
     anywhere in the file.
     """
     limits = limits or DecodeLimits()
-    limits.check_bytes(len(data))
+    check_bytes(len(data), limits)
     deadline = time.thread_time() + limits.seconds
     try:
         video = PacketList.scan(data, limits, deadline, thorough=True)
@@ -119,7 +120,7 @@ def _rewrite(
                 raise _TimesError
             if frame.is_corrupt:
                 raise DecodeError(f"the frame at {float(time_of_frame * base):.2f} s is damaged")
-            video.limits.check_pixels(frame.width, frame.height)
+            check_pixels(frame.width, frame.height, video.limits)
             if size not in (None, (frame.width, frame.height)):
                 raise DecodeError("the picture changes its size within the video")
             size = frame.width, frame.height

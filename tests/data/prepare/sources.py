@@ -97,8 +97,8 @@ def contents(folder: str) -> dict[str, bytes]:
 
 def encoded(catalog: Catalog) -> dict[str, bytes]:
     """The bytes of every sample as training would read them, by key."""
+    from mae_dist.config.limits import DecodeLimits
     from mae_dist.data.fetch import fetch
-    from mae_dist.data.limits import DecodeLimits
 
     rows = catalog.rows(np.arange(catalog.num_samples))
     found = {}

@@ -14,11 +14,12 @@ import pytest
 
 from mae_dist import storage
 from mae_dist.config.geometry import Grid
+from mae_dist.config.limits import DecodeLimits
 from mae_dist.config.schema import AugmentConfig, InputConfig
 from mae_dist.data.batch import StreamSpec, build_block
 from mae_dist.data.catalog import Catalog
 from mae_dist.data.fetch import fetch
-from mae_dist.data.limits import DecodeError, DecodeLimits
+from mae_dist.data.limits import DecodeError
 from mae_dist.data.prepare import PrepareError, TooManyFaultsError
 from mae_dist.data.prepare import packing as packing_module
 from mae_dist.data.prepare.part import make_part
