@@ -1,4 +1,4 @@
-"""The lazy Ray Data graph that builds micro-batches; the one file here that knows Ray.
+"""The lazy Ray Data graph that builds micro-batches.
 
     segment numbers -> block numbers -> build_block -> blocks in order -> block j to rank j mod world
 

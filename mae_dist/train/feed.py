@@ -94,11 +94,18 @@ class Feed:
             if name not in row:
                 continue
             # Copied, because the object store's memory is read-only, which torch does not know, and is freed.
-            tensor = torch.from_numpy(np.array(row[name]))
-            if self._device.type == "cuda":
-                tensor = tensor.pin_memory().to(self._device, non_blocking=True)
-            batch[name] = tensor
+            batch[name] = _copied(row[name], pinned=self._device.type == "cuda").to(
+                self._device, non_blocking=True
+            )
         return batch
+
+
+def _copied(values: np.ndarray, *, pinned: bool) -> torch.Tensor:
+    """A tensor of these values in memory of its own, from which a GPU can fetch it by itself if `pinned`."""
+    like = torch.from_numpy(np.empty(0, values.dtype))
+    tensor = torch.empty(values.shape, dtype=like.dtype, pin_memory=pinned)
+    np.copyto(tensor.numpy(), values)
+    return tensor
 
 
 def digest(row: dict[str, Any]) -> str:
