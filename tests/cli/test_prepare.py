@@ -175,6 +175,7 @@ def test_originals_that_are_gone_are_told_after_the_result(images, tmp_path, cap
 
 def test_a_named_cluster_that_does_not_answer_is_told(images, tmp_path, capsys, monkeypatch):
     monkeypatch.undo()
+    monkeypatch.setattr("ray.is_initialized", lambda: False)  # other tests of this process may have one
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     assert main(["prepare", images, str(tmp_path / "out")]) == 2
     assert "RAY_ADDRESS=127.0.0.1:1: no Ray cluster answers there" in capsys.readouterr().err
