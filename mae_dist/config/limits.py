@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-Positive = Annotated[int, Field(gt=0)]
+from mae_dist.config.quantities import Positive
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

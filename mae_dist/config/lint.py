@@ -12,8 +12,9 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
-from mae_dist.config import sources
-from mae_dist.config.schema import EvaluationConfig, OptimConfig, RunConfig, TrainConfig
+from mae_dist.config import engines, sources
+from mae_dist.config.optimisation import OptimConfig, TrainConfig
+from mae_dist.config.schema import EvaluationConfig, RunConfig
 
 Finding = tuple[str, str]
 """(dotted path, message)."""
@@ -306,7 +307,8 @@ class EvaluationCheck:
 _BATCH = ("train.global_batch", "train.micro_batch", "resources.workers")
 _REPEATS = ("train.micro_batch", "train.repeats")
 _LENGTH = ("train.length", "train.warmup")
-SHARED = frozenset({"resources.workers", "model.size", "data.mix", "data.labelled"})
+_ENGINE = ("resources.engine", "resources.zero_stage", "resources.offload")
+SHARED = frozenset({"resources.workers", "model.size", "data.mix", "data.labelled", *_ENGINE})
 
 CHECKS = (
     Check(("name",), _name),
@@ -324,6 +326,8 @@ CHECKS = (
     Check(_LENGTH, lambda config: _length(config.train)),
     Check(("train.optim",), lambda config: _optim(config.train.optim)),
     Check(("augment.scale",), lambda config: _scale(config.augment.scale)),
+    Check(_ENGINE, engines.engine_settings),
+    Check(("train.ema",), lambda config: engines.train_settings(config.train)),
 )
 EVALUATION_CHECKS = (
     EvaluationCheck((*_BATCH, "workers"), _evaluation_batch),
@@ -336,5 +340,7 @@ EVALUATION_CHECKS = (
     EvaluationCheck(("protocol", "train.optim"), _probe_optim),
     EvaluationCheck(("eval_batch", "views"), _views),
     EvaluationCheck(("start_from",), _starts),
+    EvaluationCheck(("train.ema",), lambda _, evaluation: engines.train_settings(evaluation.train)),
+    EvaluationCheck(("protocol", "train.activation_checkpointing"), engines.probe_settings),
     EvaluationCheck(("labels_per_class", "data.mix", "data.labelled"), sources.few_labels_are_of_one_catalog),
 )

@@ -10,15 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, PlainSerializer
+from pydantic import Field
 
-from mae_dist.config.duration import Duration, parse_duration
+from mae_dist.config.duration import Duration
 from mae_dist.config.geometry import Architecture, Grid, SizeName, architecture
-from mae_dist.config.limits import DecodeLimits, Positive
-
-Length = Annotated[Duration, BeforeValidator(parse_duration), PlainSerializer(str)]
-Count = Annotated[int, Field(ge=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
+from mae_dist.config.limits import DecodeLimits
+from mae_dist.config.optimisation import ResourcesConfig, TrainConfig
+from mae_dist.config.quantities import Count, Length, Positive, Share
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -163,69 +161,6 @@ class AugmentConfig:
     """timm's RandAugment string, for example rand-m9-mstd0.5-inc1; null: none. One draw for all frames."""
     erasing: Share = 0.0
     """Probability of random erasing (fine-tuning)."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class OptimConfig:
-    """The optimiser and its schedule: linear warm-up from 0, then half a cosine down to min_lr, per step."""
-
-    kind: Literal["adamw", "lars"] = "adamw"
-    base_lr: float
-    """Learning rate for a global batch of 256; the peak used is base_lr * global_batch / 256."""
-    min_lr: float = 0.0
-    """Floor of the cosine, as given (never scaled)."""
-    betas: tuple[float, float] = (0.9, 0.95)
-    momentum: float = 0.9
-    """LARS only."""
-    weight_decay: float = 0.05
-    """Not applied to biases and other one-dimensional parameters."""
-    layer_decay: float | None = None
-    """Learning rate factor per layer from the head down (fine-tuning); null means none."""
-    clip_grad_norm: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TrainConfig:
-    """One optimisation: how long, in which batches, with which optimiser."""
-
-    length: Length
-    warmup: Length = Duration(0, "steps")
-    global_batch: Positive
-    """Crops per optimiser update over all workers: workers * micro_batch * accumulation."""
-    micro_batch: Positive
-    """Crops per worker and forward pass. The stream's blocks are exactly this long."""
-    repeats: Positive = 1
-    """Crops of one decoded sample, each with draws and a mask of its own (repeated sampling). They stand side
-    by side in a micro-batch and count like samples in batches, in the learning rate and in epochs, so that
-    every sample is decoded once in `repeats` epochs."""
-    optim: OptimConfig
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """auto: bf16 where the device is a GPU that has it, else fp32."""
-
-    @property
-    def peak_lr(self) -> float:
-        """base_lr * global_batch / 256 (linear scaling rule, arXiv 1706.02677).
-
-        Repeated crops count in global_batch. Code that counts decoded samples instead (MAE-ST, VideoMAE v2)
-        names a batch, a learning rate for it and epochs: take its batch and its epochs times `repeats`, and
-        its base_lr divided by `repeats`.
-        """
-        return self.optim.base_lr * self.global_batch / 256
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ResourcesConfig:
-    """What a training step asks of the cluster, and which engine drives the optimiser."""
-
-    workers: Positive = 1
-    device: Literal["auto", "cpu", "gpu"] = "auto"
-    """auto: GPUs if the cluster has any, else CPUs."""
-    cpus_per_worker: float = 1.0
-    engine: Literal["deepspeed", "torch"] = "deepspeed"
-    """torch is the plain reference: the same losses without ZeRO."""
-    zero_stage: Literal[0, 1] = 1
-    max_failures: Count = 3
-    """Worker-group restarts before the step counts as failed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from mae_dist.config.geometry import Stack
 
@@ -98,9 +99,35 @@ class Block(nn.Module):
         return change_BND * stays_B11 / keep
 
 
-def transformer(stack: Stack, *, key_bias: bool) -> nn.Sequential:
+class Blocks(nn.Sequential):
+    """Blocks one after another, (B, N, D) -> (B, N, D).
+
+    With `recompute`, a block keeps only its input for the backward pass and computes the rest again then:
+    the same gradients from less memory (arXiv 1604.06174).
+    """
+
+    recompute = False
+
+    def forward(self, tokens_BND: Tensor) -> Tensor:
+        for block in self:
+            if self.recompute and torch.is_grad_enabled():
+                # The draws of drop path are repeated with the rest.
+                tokens_BND = checkpoint(block, tokens_BND, use_reentrant=False)
+            else:
+                tokens_BND = block(tokens_BND)
+        return tokens_BND
+
+
+def transformer(stack: Stack, *, key_bias: bool) -> Blocks:
     """The blocks of `stack`, first to last; no norm behind them."""
-    return nn.Sequential(*(Block(stack, key_bias=key_bias) for _ in range(stack.depth)))
+    return Blocks(*(Block(stack, key_bias=key_bias) for _ in range(stack.depth)))
+
+
+def recompute_activations(module: nn.Module) -> None:
+    """Let every stack of blocks in `module` save memory in training; see `Blocks`."""
+    for blocks in module.modules():
+        if isinstance(blocks, Blocks):
+            blocks.recompute = True
 
 
 def initialise_linears(module: nn.Module, generator: torch.Generator | None) -> None:

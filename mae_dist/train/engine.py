@@ -2,21 +2,30 @@
 
 Training state travels as named fragments, independent of world size and of the engine: a fragment is a
 one-dimensional slice of a parameter or of its optimiser state, named "kind/start/parameter" with kind
-`weight`, `buffer` or the optimiser's own name for the state (`exp_avg`, ...).
+
+    weight, ema     a trained parameter, and its moving average
+    buffer          a buffer of the module, whole
+    scalar          a number of the engine, one float64
+    exp_avg, ...    the optimiser's own name for its state
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from mae_dist.train.scaling import LossScale
 
 Batch = Mapping[str, Any]
 Fragments = dict[str, Tensor]
+MakeOptimizer = Callable[[nn.Module], torch.optim.Optimizer]
 
 
 class StepOutput(NamedTuple):
@@ -30,6 +39,9 @@ class Engine(Protocol):
     """Forward, backward and update, however the state is spread over the ranks."""
 
     module: nn.Module
+    trained: dict[str, int]
+    """Number of values of every trained parameter, by name; a rank may hold fewer or none of them."""
+    scale: LossScale
 
     def __call__(self, batch: Batch) -> StepOutput: ...
 
@@ -38,7 +50,11 @@ class Engine(Protocol):
         ...
 
     def step(self, lr: float) -> Tensor:
-        """Update the parameters at this learning rate; returns the global gradient norm before clipping."""
+        """Update the parameters at this learning rate; returns the global gradient norm before clipping.
+
+        A gradient that is not finite changes nothing on any rank: the update is skipped and counted in
+        `scale`, and the norm is infinite.
+        """
         ...
 
     def fragments(self) -> Fragments:
@@ -46,7 +62,10 @@ class Engine(Protocol):
         ...
 
     def load(self, state: FullState, *, num_updates: int) -> None:
-        """Take over a state that was saved after `num_updates` updates, at any world size."""
+        """Take over a state that was saved after `num_updates` updates, skipped ones included.
+
+        It may come from any engine and any world size.
+        """
         ...
 
 
@@ -62,11 +81,20 @@ class FullState:
     @property
     def state_kinds(self) -> set[str]:
         """Kinds of optimiser state present."""
-        return {kind for kind, _ in self._pieces} - {"weight", "buffer"}
+        return {kind for kind, _ in self._pieces} - {"weight", "ema", "buffer", "scalar"}
+
+    @property
+    def scalars(self) -> dict[str, float]:
+        """The engine's numbers by name."""
+        return {name: self.flat(kind, name, 1).item() for kind, name in self._pieces if kind == "scalar"}
+
+    def pieces(self, kind: str, name: str) -> list[tuple[int, Tensor]]:
+        """Fragments in order, each with the place of its first value."""
+        return sorted(self._pieces.get((kind, name), []), key=lambda piece: piece[0])
 
     def flat(self, kind: str, name: str, numel: int) -> Tensor:
         """The one-dimensional tensor; raises ValueError if pieces are missing, doubled or of another size."""
-        pieces = sorted(self._pieces.get((kind, name), []), key=lambda piece: piece[0])
+        pieces = self.pieces(kind, name)
         end = 0
         for start, values in pieces:
             if start != end:
@@ -77,29 +105,60 @@ class FullState:
         return torch.cat([values for _, values in pieces]) if len(pieces) > 1 else pieces[0][1]
 
 
-def load_module(module: nn.Module, state: FullState) -> None:
-    """Copy weights and buffers into the module."""
-    with torch.no_grad():
-        for kind, named in [("weight", module.named_parameters()), ("buffer", persistent_buffers(module))]:
-            for name, tensor in named:
-                if kind == "weight" and not tensor.requires_grad:
-                    continue
-                tensor.copy_(state.flat(kind, name, tensor.numel()).view_as(tensor))
-
-
-def module_fragments(module: nn.Module, *, weights: bool) -> Fragments:
-    """Buffers of the module, and its trained weights if asked for, whole."""
-    found = {f"buffer/0/{name}": buffer.detach().flatten() for name, buffer in persistent_buffers(module)}
-    if weights:
-        trained = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
-        found |= {f"weight/0/{name}": parameter.detach().flatten() for name, parameter in trained}
-    return found
+def trained_parameters(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """Names and parameters that are optimised."""
+    return ((name, parameter) for name, parameter in module.named_parameters() if parameter.requires_grad)
 
 
 def persistent_buffers(module: nn.Module) -> list[tuple[str, Tensor]]:
     """Named buffers that belong to the state dict."""
     kept = module.state_dict().keys()
     return [(name, buffer) for name, buffer in module.named_buffers() if name in kept]
+
+
+@torch.no_grad()
+def load_weights(module: nn.Module, state: FullState, *, kind: str = "weight") -> None:
+    """Copy the trained parameters into the module; with kind "ema", their averages."""
+    for name, parameter in trained_parameters(module):
+        parameter.copy_(state.flat(kind, name, parameter.numel()).view_as(parameter))
+
+
+@torch.no_grad()
+def load_buffers(module: nn.Module, state: FullState) -> None:
+    """Copy the buffers into the module."""
+    for name, buffer in persistent_buffers(module):
+        buffer.copy_(state.flat("buffer", name, buffer.numel()).view_as(buffer))
+
+
+def shared_fragments(module: nn.Module, scale: LossScale) -> Fragments:
+    """What every rank holds whole and rank 0 saves: buffers and the engine's numbers. {} elsewhere."""
+    if _rank() != 0:
+        return {}
+    found = {f"buffer/0/{name}": buffer.detach().flatten() for name, buffer in persistent_buffers(module)}
+    for name, value in scale.scalars().items():
+        found[f"scalar/0/{name}"] = torch.tensor([value], dtype=torch.float64)
+    return found
+
+
+def whole_weights(engine: Engine, *, kind: str, device: torch.device) -> FullState:
+    """Trained parameters (or, kind "ema", their averages) and rank 0's buffers, whole on every rank.
+
+    A collective: all ranks have to call it. `device` is where the group communicates.
+    """
+    held = FullState(engine.fragments())
+    wanted = [(kind, name, numel, torch.float32) for name, numel in engine.trained.items()]
+    for name, buffer in persistent_buffers(engine.module):
+        wanted.append(("buffer", name, buffer.numel(), buffer.dtype))
+    found = {}
+    for wanted_kind, name, numel, dtype in wanted:
+        whole = torch.zeros(numel, dtype=dtype, device=device)
+        for start, values in held.pieces(wanted_kind, name):
+            whole[start : start + values.numel()] = values
+        if dist.is_initialized():
+            # Each value lies on one rank and is zero on the others; summed as bytes, it arrives bit by bit.
+            dist.all_reduce(whole.view(torch.uint8))
+        found[f"{wanted_kind}/0/{name}"] = whole
+    return FullState(found)
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
@@ -109,60 +168,89 @@ def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
 
 
 class TorchEngine:
-    """Plain data parallelism: full state on every rank, gradients averaged before the update."""
+    """Plain data parallelism: full state on every rank, gradients averaged before the update.
+
+    `ema` is the share of itself that the moving average of the weights keeps in every update; None: no
+    average.
+    """
 
     def __init__(
         self,
         module: nn.Module,
-        make_optimizer: Callable[[nn.Module], torch.optim.Optimizer],
+        make_optimizer: MakeOptimizer,
         *,
         accumulation: int,
         clip_grad_norm: float | None,
         autocast_dtype: torch.dtype | None,
+        ema: float | None = None,
     ) -> None:
         self.module = module
+        self.trained = {name: parameter.numel() for name, parameter in trained_parameters(module)}
+        self.scale = LossScale(dynamic=autocast_dtype == torch.float16)
         self._optimizer = make_optimizer(module)
         self._accumulation = accumulation
         self._clip = clip_grad_norm
         self._autocast = autocast_dtype
+        self._ema_decay = ema
+        copied = [] if ema is None else trained_parameters(module)
+        self._ema = {name: parameter.detach().clone() for name, parameter in copied}
 
     def __call__(self, batch: Batch) -> StepOutput:
         with autocast(self._autocast, batch):
             return self.module(batch)
 
     def backward(self, loss: Tensor) -> None:
-        (loss / self._accumulation).backward()
+        (loss * (self.scale.value / self._accumulation)).backward()
 
     def step(self, lr: float) -> Tensor:
-        gradients = [p.grad for p in self.module.parameters() if p.grad is not None]
+        updated = [p for p in self.module.parameters() if p.grad is not None]
+        gradients = [p.grad for p in updated if p.grad is not None]
         _average(gradients)
+        if self.scale.value != 1:
+            for gradient in gradients:
+                gradient.mul_(1 / self.scale.value)
         norm = torch.nn.utils.get_total_norm(gradients)
-        if self._clip is not None:
-            trained = [p for p in self.module.parameters() if p.grad is not None]
-            torch.nn.utils.clip_grads_with_norm_(trained, self._clip, norm)
-        set_lr(self._optimizer, lr)
-        self._optimizer.step()
+        is_finite = math.isfinite(norm)
+        if is_finite:
+            if self._clip is not None:
+                torch.nn.utils.clip_grads_with_norm_(updated, self._clip, norm)
+            set_lr(self._optimizer, lr)
+            self._optimizer.step()
+            if self._ema_decay is not None:
+                weights = [parameter.data for _, parameter in trained_parameters(self.module)]
+                follow(list(self._ema.values()), weights, self._ema_decay)
         self._optimizer.zero_grad(set_to_none=True)
-        return norm
+        self.scale.count(is_finite=is_finite)
+        return norm if is_finite else torch.full_like(norm, math.inf)
 
     def fragments(self) -> Fragments:
         if _rank() != 0:
             return {}
-        found = module_fragments(self.module, weights=True)
-        for name, parameter in self.module.named_parameters():
+        found = shared_fragments(self.module, self.scale)
+        for name, parameter in trained_parameters(self.module):
+            found[f"weight/0/{name}"] = parameter.detach().flatten()
             for kind, values in self._optimizer.state.get(parameter, {}).items():
                 if torch.is_tensor(values) and values.shape == parameter.shape:
                     found[f"{kind}/0/{name}"] = values.flatten()
-        return found
+        return found | {f"ema/0/{name}": values.flatten() for name, values in self._ema.items()}
 
     def load(self, state: FullState, *, num_updates: int) -> None:
-        load_module(self.module, state)
-        for name, parameter in self.module.named_parameters():
-            if parameter.requires_grad:
-                self._optimizer.state[parameter] = {
-                    kind: state.flat(kind, name, parameter.numel()).view_as(parameter).clone().to(parameter)
-                    for kind in state.state_kinds
-                } | {"step": torch.tensor(float(num_updates), device=parameter.device)}
+        self.scale.load(state.scalars)
+        load_weights(self.module, state)
+        load_buffers(self.module, state)
+        updates = float(num_updates - self.scale.skipped_updates)
+        for name, parameter in trained_parameters(self.module):
+            self._optimizer.state[parameter] = {
+                kind: state.flat(kind, name, parameter.numel()).view_as(parameter).clone().to(parameter)
+                for kind in state.state_kinds
+            } | {"step": torch.tensor(updates, device=parameter.device)}
+        for name, values in self._ema.items():
+            values.copy_(state.flat("ema", name, values.numel()).view_as(values))
+
+
+def follow(averages: list[Tensor], weights: list[Tensor], decay: float) -> None:
+    """One step of the moving average: average = decay * average + (1 - decay) * weight, in place."""
+    get_ema_multi_avg_fn(decay)(averages, weights, None)
 
 
 def autocast(dtype: torch.dtype | None, batch: Batch) -> contextlib.AbstractContextManager[Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from mae_dist.config.schema import OptimConfig
+from mae_dist.config.optimisation import OptimConfig
 
 
 def param_groups(module: nn.Module, optim: OptimConfig, *, depth: int) -> list[dict]:

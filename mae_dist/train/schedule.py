@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from mae_dist.config.schema import TrainConfig
+from mae_dist.config.optimisation import TrainConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from mae_dist import storage
-from mae_dist.config.schema import EvaluationConfig, RunConfig, TrainConfig
+from mae_dist.config.optimisation import TrainConfig
+from mae_dist.config.schema import EvaluationConfig, RunConfig
 from mae_dist.data.batch import StreamSpec
 from mae_dist.data.catalog import Catalog
 from mae_dist.data.mix import Samples, load_samples

@@ -15,13 +15,14 @@ import torch.distributed as dist
 from ray.util.metrics import Counter, Gauge
 
 from mae_dist import storage
-from mae_dist.config.schema import ResourcesConfig
+from mae_dist.config.optimisation import ResourcesConfig
 from mae_dist.data.mix import Samples, describe
 from mae_dist.data.plan import read_shard
+from mae_dist.model.transformer import recompute_activations
 from mae_dist.model.weights import native
 from mae_dist.train import checkpoint
 from mae_dist.train.checkpoint import Checkpointer, Progress
-from mae_dist.train.engine import Engine, TorchEngine
+from mae_dist.train.engine import Engine, TorchEngine, load_buffers, load_weights, whole_weights
 from mae_dist.train.feed import Feed
 from mae_dist.train.guard import LossGuard
 from mae_dist.train.loop import Pace, evaluate, train
@@ -45,6 +46,8 @@ def train_worker(job: dict[str, Any]) -> dict[str, Any]:
     catalog = training.training_samples()
     schedule, pace = training.schedule(catalog), training.pace(catalog, world=world)
     task = build_task(training, num_classes=catalog.num_classes).to(device)
+    if training.train.activation_checkpointing:
+        recompute_activations(task)
     engine = build_engine(task, training, pace, device)
     progress = _resume(training, engine)
     run_log = RunLog(
@@ -75,11 +78,11 @@ def train_worker(job: dict[str, Any]) -> dict[str, Any]:
             run_log=run_log,
         )
     summary: dict[str, Any] = {"progress": asdict(progress), "world": world, "device": _device_name(device)}
+    task = _trained_task(training, engine, num_classes=catalog.num_classes, device=device)
     if isinstance(task, PretrainTask):
         if rank == 0:
             export(training, task, catalog)
     else:
-        _share_buffers(task)
         test = Feed(
             _rows(training, "test"),
             device=device,
@@ -156,9 +159,10 @@ def build_engine(
         "accumulation": pace.accumulation,
         "clip_grad_norm": optim.clip_grad_norm,
         "autocast_dtype": autocast_dtype(training.train.precision, device),
+        "ema": training.train.ema,
     }
     is_probe = training.protocol is not None and training.protocol.protocol == "linear_probe"
-    if resources.engine == "torch" or is_probe:
+    if resources.engine == "torch" or resources.zero_stage == 0 or is_probe:
         return TorchEngine(task, lambda module: make_optimizer(module, optim, depth=depth), **options)
     # Imported here: it takes a second, and probes and the plain engine do without.
     from mae_dist.train.zero import ZeroEngine
@@ -167,16 +171,20 @@ def build_engine(
         task,
         lambda module: make_optimizer(module, optim, depth=depth),
         stage=resources.zero_stage,
+        offload=resources.offload,
         micro_batch=training.train.micro_batch,
         **options,
     )
 
 
+AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
 def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
-    """bf16 or None (fp32); "auto" is bf16 on a GPU that has it."""
+    """Of matrix products, None for fp32; "auto" is bf16 on a GPU that has it."""
     if precision == "auto":
         precision = "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
-    return torch.bfloat16 if precision == "bf16" else None
+    return AUTOCAST[precision]
 
 
 def _resume(training: Training, engine: Engine) -> Progress:
@@ -214,10 +222,20 @@ def _feed(training: Training, device: torch.device, rank: int, attempt: str) -> 
     )
 
 
-def _share_buffers(task: ClassifyTask) -> None:
-    """Give every rank the batch statistics of rank 0, as data-parallel training of the papers does."""
-    for buffer in task.buffers():
-        dist.broadcast(buffer, src=0)
+def _trained_task(
+    training: Training, engine: Engine, *, num_classes: int, device: torch.device
+) -> PretrainTask | ClassifyTask:
+    """The task with the weights that were trained, or their averages, whole on every rank.
+
+    A task of its own: an engine may have cut the one it trained. Batch statistics are those of rank 0, as in
+    data-parallel training of the papers.
+    """
+    kind = "weight" if training.train.ema is None else "ema"
+    state = whole_weights(engine, kind=kind, device=device)
+    task = build_task(training, num_classes=num_classes).to(device)
+    load_weights(task, state, kind=kind)
+    load_buffers(task, state)
+    return task
 
 
 def export(training: Training, task: PretrainTask, samples: Samples) -> None:

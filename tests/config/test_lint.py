@@ -67,6 +67,34 @@ def test_packaged_runs_are_clean(name):
         ),
         (
             "in1k",
+            "resources={engine: torch, zero_stage: 3}",
+            "resources.zero_stage: is not used by the torch engine, got 3; 0, or resources.engine deepspeed",
+        ),
+        (
+            "in1k",
+            "resources.offload=parameters",
+            "resources.offload: parameters needs resources.zero_stage 3, got 1; optimizer would do",
+        ),
+        (
+            "in1k",
+            "resources={offload: optimizer, zero_stage: 0}",
+            "resources.offload: optimizer needs resources.engine deepspeed and zero_stage 1, 2 or 3, got "
+            "deepspeed and 0; none would do",
+        ),
+        (
+            "in1k",
+            "evaluations.linear_probe.train.activation_checkpointing=true",
+            "evaluations.linear_probe.train.activation_checkpointing: is not used by linear_probe, whose "
+            "encoder is frozen, got true; false, or protocol finetune",
+        ),
+        ("in1k", "train.ema=1.0", "train.ema: must lie in (0, 1), or be null for none, got 1.0"),
+        (
+            "in1k",
+            "evaluations.finetune.train.ema=-0.5",
+            "evaluations.finetune.train.ema: must lie in (0, 1), or be null for none, got -0.5",
+        ),
+        (
+            "in1k",
             "train.repeats=3",
             "train.micro_batch: must be a multiple of repeats = 3, whose crops stay together, "
             "got 128; 126 or 129 would do",

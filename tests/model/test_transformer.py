@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from mae_dist.config.geometry import Stack
-from mae_dist.model.transformer import Attention, Block, attend
+from mae_dist.model.transformer import Attention, Block, attend, recompute_activations, transformer
 from tests.model.small import randomised, seeded
 
 STACK = Stack(width=24, depth=1, heads=3)
@@ -85,3 +85,38 @@ def test_drop_path_leaves_a_sample_whole_or_skips_it_and_keeps_the_expectation()
     skipped = (change == 0).all(-1).all(-1)
     torch.testing.assert_close(change[~skipped], full.expand_as(change[~skipped]), rtol=1e-4, atol=1e-5)
     assert 60 < skipped.sum() < 140  # 100 expected, standard deviation 8.7
+
+
+def gradients_and_kept_values(*, recompute: bool) -> tuple[torch.Tensor, list[torch.Tensor], int]:
+    """Of four blocks with drop path: output, gradients, and numbers kept for the backward pass."""
+    blocks = randomised(transformer(Stack(width=24, depth=4, heads=3), key_bias=True), seed=1).train()
+    for block in blocks:
+        block.drop_path = 0.5
+    if recompute:
+        recompute_activations(blocks)
+    torch.manual_seed(0)
+    kept: dict[int, int] = {}
+
+    def keep(values: torch.Tensor) -> torch.Tensor:
+        kept[values.data_ptr()] = values.numel()
+        return values
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda values: values):
+        output = blocks(random_tokens(8, 16, 24).requires_grad_())
+    output.square().sum().backward()
+    return output.detach(), [parameter.grad for parameter in blocks.parameters()], sum(kept.values())
+
+
+def test_recomputed_activations_give_the_same_gradients_from_a_fraction_of_what_is_kept():
+    output, gradients, kept = gradients_and_kept_values(recompute=False)
+    again, recomputed, kept_less = gradients_and_kept_values(recompute=True)
+    assert torch.equal(again, output)
+    assert all(torch.equal(*pair) for pair in zip(recomputed, gradients, strict=True))
+    assert kept_less < kept / 8
+
+
+def test_nothing_is_recomputed_without_gradients():
+    blocks = transformer(STACK, key_bias=True)
+    recompute_activations(blocks)
+    with torch.no_grad():
+        assert blocks(random_tokens(2, 5, 24)).grad_fn is None

@@ -7,7 +7,7 @@ import torch
 from timm.optim.lars import Lars
 
 from mae_dist.config.geometry import Grid, architecture
-from mae_dist.config.schema import OptimConfig
+from mae_dist.config.optimisation import OptimConfig
 from mae_dist.model.classifier import Classifier, LinearProbe
 from mae_dist.model.encoder import Encoder
 from mae_dist.train.param_groups import layer_of, make_optimizer, param_groups

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mae_dist.config.duration import Duration
-from mae_dist.config.schema import OptimConfig, TrainConfig
+from mae_dist.config.optimisation import OptimConfig, TrainConfig
 from mae_dist.train.schedule import Schedule, schedule_of
 
 SCHEDULE = Schedule(total_steps=110, warmup_steps=10, peak_lr=2.0, min_lr=0.5)

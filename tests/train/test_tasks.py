@@ -8,15 +8,8 @@ import torch
 
 from mae_dist.config.duration import Duration
 from mae_dist.config.geometry import Grid, architecture
-from mae_dist.config.schema import (
-    EvaluationConfig,
-    HeadConfig,
-    InputConfig,
-    OptimConfig,
-    TargetConfig,
-    TrainConfig,
-    ViewsConfig,
-)
+from mae_dist.config.optimisation import OptimConfig, TrainConfig
+from mae_dist.config.schema import EvaluationConfig, HeadConfig, InputConfig, TargetConfig, ViewsConfig
 from mae_dist.data.masking import keep_ids
 from mae_dist.model.patches import patchify
 from mae_dist.model.targets import TARGETS
