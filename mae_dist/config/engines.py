@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mae_dist.config.optimisation import TrainConfig
+from mae_dist.config.optimisation import ResourcesConfig, TrainConfig
 from mae_dist.config.schema import EvaluationConfig, RunConfig
 
 
@@ -29,10 +29,16 @@ def engine_settings(config: RunConfig) -> Iterator[tuple[str, str]]:
         )
 
 
-def train_settings(train: TrainConfig) -> Iterator[tuple[str, str]]:
-    """An average that moves."""
+def train_settings(resources: ResourcesConfig, train: TrainConfig) -> Iterator[tuple[str, str]]:
+    """An average that moves, and a compiler that sees the weights."""
     if train.ema is not None and not 0 < train.ema < 1:
         yield "train.ema", f"must lie in (0, 1), or be null for none, got {train.ema}"
+    if train.compile and resources.engine == "deepspeed" and resources.zero_stage == 3:
+        yield (
+            "train.compile",
+            "does not go with resources.zero_stage 3, which gathers weights between any two layers; "
+            "false, or zero_stage 1 or 2",
+        )
 
 
 def probe_settings(_: RunConfig, evaluation: EvaluationConfig) -> Iterator[tuple[str, str]]:

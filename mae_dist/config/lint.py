@@ -308,6 +308,7 @@ _BATCH = ("train.global_batch", "train.micro_batch", "resources.workers")
 _REPEATS = ("train.micro_batch", "train.repeats")
 _LENGTH = ("train.length", "train.warmup")
 _ENGINE = ("resources.engine", "resources.zero_stage", "resources.offload")
+_TRAIN = (*_ENGINE, "train.ema", "train.compile")
 SHARED = frozenset({"resources.workers", "model.size", "data.mix", "data.labelled", *_ENGINE})
 
 CHECKS = (
@@ -327,7 +328,7 @@ CHECKS = (
     Check(("train.optim",), lambda config: _optim(config.train.optim)),
     Check(("augment.scale",), lambda config: _scale(config.augment.scale)),
     Check(_ENGINE, engines.engine_settings),
-    Check(("train.ema",), lambda config: engines.train_settings(config.train)),
+    Check(_TRAIN, lambda config: engines.train_settings(config.resources, config.train)),
 )
 EVALUATION_CHECKS = (
     EvaluationCheck((*_BATCH, "workers"), _evaluation_batch),
@@ -340,7 +341,7 @@ EVALUATION_CHECKS = (
     EvaluationCheck(("protocol", "train.optim"), _probe_optim),
     EvaluationCheck(("eval_batch", "views"), _views),
     EvaluationCheck(("start_from",), _starts),
-    EvaluationCheck(("train.ema",), lambda _, evaluation: engines.train_settings(evaluation.train)),
+    EvaluationCheck(_TRAIN, lambda config, given: engines.train_settings(config.resources, given.train)),
     EvaluationCheck(("protocol", "train.activation_checkpointing"), engines.probe_settings),
     EvaluationCheck(("labels_per_class", "data.mix", "data.labelled"), sources.few_labels_are_of_one_catalog),
 )

@@ -52,6 +52,9 @@ class TrainConfig:
     activation_checkpointing: bool = False
     """Compute what is inside a transformer block again in the backward pass instead of keeping it: the same
     gradients in less memory, for about a third more time."""
+    compile: bool = False
+    """Compile the model with torch.compile, which takes minutes once for each shape and is then kept on disk;
+    results agree to rounding. On CPUs it needs a C++ compiler."""
 
     @property
     def peak_lr(self) -> float:

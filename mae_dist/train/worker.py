@@ -22,6 +22,7 @@ from mae_dist.model.transformer import recompute_activations
 from mae_dist.model.weights import native
 from mae_dist.train import checkpoint
 from mae_dist.train.checkpoint import Checkpointer, Progress
+from mae_dist.train.compilation import compile_in_place
 from mae_dist.train.engine import Engine, TorchEngine, load_buffers, load_weights, whole_weights
 from mae_dist.train.feed import Feed
 from mae_dist.train.guard import LossGuard
@@ -48,6 +49,8 @@ def train_worker(job: dict[str, Any]) -> dict[str, Any]:
     task = build_task(training, num_classes=catalog.num_classes).to(device)
     if training.train.activation_checkpointing:
         recompute_activations(task)
+    if training.train.compile:
+        compile_in_place(task.model, device)
     engine = build_engine(task, training, pace, device)
     progress = _resume(training, engine)
     run_log = RunLog(
@@ -78,7 +81,7 @@ def train_worker(job: dict[str, Any]) -> dict[str, Any]:
             run_log=run_log,
         )
     summary: dict[str, Any] = {"progress": asdict(progress), "world": world, "device": _device_name(device)}
-    task = _trained_task(training, engine, num_classes=catalog.num_classes, device=device)
+    task = trained_task(training, engine, num_classes=catalog.num_classes, device=device)
     if isinstance(task, PretrainTask):
         if rank == 0:
             export(training, task, catalog)
@@ -222,7 +225,7 @@ def _feed(training: Training, device: torch.device, rank: int, attempt: str) -> 
     )
 
 
-def _trained_task(
+def trained_task(
     training: Training, engine: Engine, *, num_classes: int, device: torch.device
 ) -> PretrainTask | ClassifyTask:
     """The task with the weights that were trained, or their averages, whole on every rank.

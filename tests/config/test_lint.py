@@ -211,9 +211,20 @@ def test_a_contradiction_is_explained(recipe, settings, problem):
     assert "(from " in message
 
 
+def test_partitioned_weights_are_not_compiled():
+    with pytest.raises(ConfigError) as caught:
+        load("pretrain/in1k", [CATALOG, "resources.zero_stage=3", "train.compile=true"])
+    assert (
+        "train.compile: does not go with resources.zero_stage 3, which gathers weights between any two "
+        "layers; false, or zero_stage 1 or 2"
+    ) in str(caught.value)
+
+
 @pytest.mark.parametrize(
     "settings",
     [
+        ["resources={engine: torch, zero_stage: 1}", "train.compile=true"],
+        ["resources={zero_stage: 3, offload: parameters}", "train={ema: 0.999, precision: fp16}"],
         ["input.frames=1", "model.size=mae_base", "mask.kind=tube"],  # a tube through one frame
         ["model.size=videomae_base", "input.frames=16", "evaluations.linear_probe=null"],
         ["target.kind=norm_pixel_videomae"],  # any target with any family

@@ -79,7 +79,7 @@ def evaluated_weights(rank: int, folder: str) -> dict[str, float]:
         batch = {"clips": clips, "label": torch.randint(0, 4, pixels[:1]), "block": block}
         engine.backward(engine(batch).loss)
         engine.step(1e-3)
-    trained = worker._trained_task(training, engine, num_classes=4, device=device)
+    trained = worker.trained_task(training, engine, num_classes=4, device=device)
     distances = {}
     for kind in ("ema", "weight"):
         whole = whole_weights(engine, kind=kind, device=device)
