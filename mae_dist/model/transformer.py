@@ -23,10 +23,10 @@ NORM_EPSILON = 1e-6
 def attend(query_BSNd: Tensor, key_BSNd: Tensor, value_BSNd: Tensor) -> Tensor:
     """Softmax attention, all three (B, S, N, d), scaled by 1 / sqrt(d).
 
-    The fused kernel everywhere but for bfloat16 on a CPU: there it leaves the matrix unit, and two plain
-    products are 1.2 to 4.5 times faster.
+    The fused kernel everywhere but for half precision on a CPU: there it leaves the matrix unit, and two
+    plain products are 1.2 to 4.5 times faster in bfloat16, 1.8 to 2.8 in float16 up to 200 tokens.
     """
-    if query_BSNd.device.type == "cpu" and query_BSNd.dtype == torch.bfloat16:
+    if query_BSNd.device.type == "cpu" and query_BSNd.dtype in (torch.bfloat16, torch.float16):
         scores = (query_BSNd * query_BSNd.shape[-1] ** -0.5) @ key_BSNd.transpose(-2, -1)
         return scores.softmax(-1) @ value_BSNd
     return F.scaled_dot_product_attention(query_BSNd, key_BSNd, value_BSNd)

@@ -47,19 +47,21 @@ def test_softmax_does_not_see_a_key_bias():
     torch.testing.assert_close(without(tokens), with_bias(tokens), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 0.03), (torch.float16, 0.004)])
 @pytest.mark.parametrize("num_tokens", [1, 7, 64])
-def test_bfloat16_on_a_cpu_agrees_with_float32_to_its_precision(num_tokens):
-    qkv = random_tokens(3, 2, 3, num_tokens, 8).bfloat16()
+def test_half_precision_on_a_cpu_agrees_with_float32_to_its_precision(num_tokens, dtype, tolerance):
+    qkv = random_tokens(3, 2, 3, num_tokens, 8).to(dtype)
     expected = attend(*qkv.float())
-    torch.testing.assert_close(attend(*qkv).float(), expected, rtol=0, atol=0.03)
+    torch.testing.assert_close(attend(*qkv).float(), expected, rtol=0, atol=tolerance)
 
 
-def test_bfloat16_on_a_cpu_does_not_use_the_fused_kernel(monkeypatch):
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_on_a_cpu_does_not_use_the_fused_kernel(dtype, monkeypatch):
     def refuse(*_):
         raise AssertionError("fused kernel")
 
     monkeypatch.setattr(F, "scaled_dot_product_attention", refuse)
-    attend(*random_tokens(3, 1, 1, 4, 8).bfloat16())
+    attend(*random_tokens(3, 1, 1, 4, 8).to(dtype))
     with pytest.raises(AssertionError, match="fused kernel"):
         attend(*random_tokens(3, 1, 1, 4, 8))
 

@@ -61,3 +61,22 @@ def test_lars_adapts_matrices_but_not_vectors_and_leaves_the_frozen_encoder_out(
     assert isinstance(optimizer, Lars)
     adapted = {tuple(p.shape): g["always_adapt"] for g in optimizer.param_groups for p in g["params"]}
     assert adapted == {(10, 192): True, (10,): False}
+
+
+def test_the_fused_optimiser_makes_the_updates_of_the_default():
+    optim = OptimConfig(base_lr=1.0, weight_decay=0.3)
+    updated = {}
+    for fused in (True, False):
+        torch.manual_seed(0)
+        module = classifier()
+        optimizer = make_optimizer(module, optim, depth=6)
+        for group in optimizer.param_groups:
+            assert group["fused"]
+            group |= {"lr": 0.01, "fused": fused}
+        for _ in range(3):
+            for parameter in module.parameters():
+                parameter.grad = torch.randn_like(parameter)
+            optimizer.step()
+        updated[fused] = [parameter.detach() for parameter in module.parameters()]
+    for found, expected in zip(updated[True], updated[False], strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
