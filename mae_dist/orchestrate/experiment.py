@@ -47,8 +47,9 @@ def pretraining_identity(config: RunConfig, inputs: Mapping[str, str]) -> dict[s
     """
     fields = to_dict(config)
     decides = ("seed", "input", "model", "mask", "target", "augment")
-    # How a global batch is cut into micro-batches is a matter of the machines, not of the samples.
-    train = {name: value for name, value in fields["train"].items() if name != "micro_batch"}
+    # How a global batch is cut and with what memory and code it is computed is a matter of the machines.
+    aside = {"micro_batch", "activation_checkpointing", "compile"}
+    train = {name: value for name, value in fields["train"].items() if name not in aside}
     identity = {name: fields[name] for name in decides} | {"train": train}
     # A sample beyond the limits is replaced by another one.
     return identity | {"catalog": inputs["catalog"], "limits": fields["data"]["limits"]}
