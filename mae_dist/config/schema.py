@@ -169,7 +169,9 @@ class CheckpointConfig:
 
     every: Length = Duration(1, "epochs")
     keep: Positive = 2
-    """Complete checkpoints kept; older ones are deleted."""
+    """Newest complete checkpoints kept; older ones are deleted ..."""
+    keep_every: Length | None = None
+    """... but for the first one of every such length; null: no others are kept."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -73,7 +73,7 @@ def _datasets(training: Training) -> dict[str, Callable[[], Dataset]]:
 
     def train_plan() -> Dataset:
         catalog = training.training_samples()
-        step = checkpoint.newest_intact(training.checkpoints) or 0
+        step = checkpoint.newest(training.checkpoints) or 0
         first = training.first_block(step)
         last = training.first_block(training.schedule(catalog).total_steps)
         return plan_blocks(

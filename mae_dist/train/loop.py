@@ -63,6 +63,7 @@ def train(
         grad_norm = engine.step(lr)
         progress = Progress(step=progress.step + 1, samples=progress.samples + pace.global_batch)
 
+        checkpointer.check()
         is_last = progress.step == schedule.total_steps
         if is_last or progress.step % pace.log_every == 0:
             guard.check(progress.step)

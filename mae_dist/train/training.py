@@ -112,6 +112,14 @@ class Training:
             ),
         )
 
+    def keep_every(self, catalog: Samples) -> int | None:
+        """Steps of which the first checkpoint is kept for good; None: only the newest ones are kept."""
+        length = self.config.checkpoint.keep_every
+        if length is None:
+            return None
+        steps = length.steps(samples_per_epoch=catalog.num_samples, global_batch=self.train.global_batch)
+        return max(1, steps)
+
     def first_block(self, step: int) -> int:
         """Number of the first micro-batch after `step` updates, at any number of workers."""
         return step * self.train.global_batch // self.train.micro_batch

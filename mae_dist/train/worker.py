@@ -77,6 +77,7 @@ def train_worker(job: dict[str, Any]) -> dict[str, Any]:
                 world=world,
                 attempt=attempt,
                 keep=training.config.checkpoint.keep,
+                keep_every=training.keep_every(catalog),
             ),
             run_log=run_log,
         )
@@ -192,7 +193,7 @@ def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
 
 def _resume(training: Training, engine: Engine) -> Progress:
     """Load the newest intact checkpoint of this very training, if there is one."""
-    newest = _agree(checkpoint.newest_intact(training.checkpoints) if dist.get_rank() == 0 else None)
+    newest = _agree(checkpoint.newest(training.checkpoints) if dist.get_rank() == 0 else None)
     if newest is None:
         return Progress()
     progress = checkpoint.load(training.checkpoints, newest, engine)

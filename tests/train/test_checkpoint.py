@@ -1,16 +1,19 @@
-"""A checkpoint exists whole or not at all, and what is damaged is never read."""
+"""A checkpoint exists whole or not at all, is read once, and the right ones are kept."""
 
 from __future__ import annotations
 
 import threading
+from collections import Counter
 
 import pytest
 import torch
 
 from mae_dist import storage
+from mae_dist.storage.fence import Fence
 from mae_dist.train import checkpoint
-from mae_dist.train.checkpoint import Checkpointer, CheckpointError, Progress
+from mae_dist.train.checkpoint import Checkpointer, CheckpointError, Progress, layout, saving
 from mae_dist.train.engine import FullState
+from tests.ranks import run_ranks
 
 
 class FakeEngine:
@@ -25,10 +28,13 @@ class FakeEngine:
 
     def load(self, state: FullState, *, num_updates: int) -> None:
         self.loaded = state.flat("weight", "w", 8)
+        self.num_updates = num_updates
 
 
-def save(folder: str, step: int, *, attempt: str = "a", ranks: tuple[int, ...] = (0, 1), keep: int = 2):
-    savers = [Checkpointer(folder, rank=rank, world=2, attempt=attempt, keep=keep) for rank in ranks]
+def save(
+    folder: str, step: int, *, attempt: str = "a", ranks: tuple[int, ...] = (0, 1), keep: int = 2, **more
+):
+    savers = [Checkpointer(folder, rank=rank, world=2, attempt=attempt, keep=keep, **more) for rank in ranks]
     for rank, saver in zip(ranks, savers, strict=True):
         saver.save(FakeEngine(rank, float(step)), Progress(step=step, samples=step * 8))
     return savers
@@ -56,11 +62,11 @@ def test_what_two_ranks_saved_is_put_together_by_one(folder):
 
 def test_a_checkpoint_is_invisible_until_the_last_rank_has_written(folder):
     (rank_0,) = save(folder, 10, ranks=(0,))
-    assert checkpoint.newest_intact(folder) is None
+    assert checkpoint.newest(folder) is None
     (rank_1,) = save(folder, 10, ranks=(1,))
     rank_1.wait()
     rank_0.wait()
-    assert checkpoint.newest_intact(folder) == 10
+    assert checkpoint.newest(folder) == 10
 
 
 def test_parts_left_by_an_interrupted_attempt_do_not_complete_a_new_one(folder):
@@ -71,6 +77,29 @@ def test_parts_left_by_an_interrupted_attempt_do_not_complete_a_new_one(folder):
     assert not published.wait(0.5)
     save(folder, 10, attempt="second", ranks=(1,))[0].wait()
     assert published.wait(10)
+    assert all(
+        name.startswith(("second", "COMPLETE")) for name in storage.list_dir(f"{folder}/step-000000010")
+    )
+
+
+def test_a_checkpoint_that_another_attempt_published_meanwhile_stays_as_it_is(folder):
+    save_whole(folder, 10, attempt="first")
+    before = storage.list_dir(f"{folder}/step-000000010")
+    save_whole(folder, 10, attempt="second")
+    assert storage.list_dir(f"{folder}/step-000000010") == before
+    assert checkpoint.read_manifest(folder, 10).attempt == "first"
+
+
+def test_a_driver_that_was_fenced_off_publishes_nothing(folder):
+    drivers = storage.join(folder, "drivers")
+    fence = Fence(drivers, 1)
+    save_whole(folder, 10, fence=fence)
+    storage.write_bytes(Fence(drivers, 2).file, b"")
+    rank_0, rank_1 = save(folder, 20, fence=fence)
+    rank_1.wait()
+    with pytest.raises(CheckpointError, match=r"driver 2 has taken over from driver 1, which must not write"):
+        rank_0.wait()
+    assert checkpoint.newest(folder) == 10
 
 
 def test_only_the_newest_are_kept(folder):
@@ -80,26 +109,160 @@ def test_only_the_newest_are_kept(folder):
     assert storage.list_dir(folder) == ["step-000000020", "step-000000030"]
 
 
-@pytest.mark.parametrize("name", ["rank-00000.safetensors", "rank-00001.safetensors", "manifest.json"])
-def test_one_flipped_bit_sends_the_reader_to_the_checkpoint_before(name, tmp_path):
+@pytest.mark.parametrize(
+    ("keep", "keep_every", "kept"),
+    [(1, None, {70}), (2, None, {60, 70}), (1, 30, {30, 60, 70}), (2, 25, {30, 50, 60, 70})],
+)
+def test_the_first_checkpoint_of_every_period_stays_beside_the_newest(keep, keep_every, kept):
+    steps: list[int] = []
+    for step in range(10, 80, 10):
+        steps = sorted(layout.kept_steps([*steps, step], keep=keep, keep_every=keep_every))
+    assert set(steps) == kept
+
+
+def test_what_an_interrupted_save_left_is_deleted_by_a_later_one(tmp_path):
     folder = str(tmp_path)
-    for step in (10, 20):
-        save_whole(folder, step)
-    file = tmp_path / "step-000000020" / name
-    data = bytearray(file.read_bytes())
-    data[len(data) // 2] ^= 1
-    file.write_bytes(data)
-    assert checkpoint.newest_intact(folder) == 10
-    with pytest.raises(CheckpointError, match=r"step-000000020.*does not match"):
-        checkpoint.load(folder, 20, FakeEngine(0, 0.0))
+    save(folder, 10, attempt="killed", ranks=(1,))[0].wait()
+    save_whole(folder, 20)
+    assert storage.list_dir(folder) == ["step-000000020"]
 
 
-def test_a_save_that_cannot_be_written_is_told_at_the_next_save(tmp_path):
+def test_a_save_that_cannot_be_written_is_told_at_the_next_look(tmp_path):
     blocked = tmp_path / "file"
     blocked.write_text("not a folder")
     (saver,) = save(str(blocked / "checkpoints"), 10, ranks=(0,))
     with pytest.raises(CheckpointError, match=r"saving to .*checkpoints failed"):
         saver.wait()
+    with pytest.raises(CheckpointError, match=r"saving to .*checkpoints failed"):
+        saver.check()
+
+
+def test_a_large_state_is_written_in_parts_of_bounded_size(tmp_path, monkeypatch):
+    monkeypatch.setattr(saving, "PART_BYTES", 2000)
+
+    class Wide(FakeEngine):
+        def fragments(self):
+            return {f"weight/0/{name}": torch.full((200,), float(ord(name))) for name in "abcde"}
+
+        def load(self, state, *, num_updates):
+            self.values = {name: state.flat("weight", name, 200) for name in "abcde"}
+
+    saver = Checkpointer(str(tmp_path), rank=0, world=1, attempt="a", keep=1)
+    saver.save(Wide(0, 0.0), Progress(step=1, samples=8))
+    saver.wait()
+    sizes = [f.stat().st_size for f in tmp_path.rglob("*.safetensors")]
+    assert len(sizes) == 3
+    assert max(sizes) < 2500
+    engine = Wide(0, 0.0)
+    checkpoint.load(str(tmp_path), 1, engine)
+    assert {name: values.unique().tolist() for name, values in engine.values.items()} == {
+        name: [float(ord(name))] for name in "abcde"
+    }
+
+
+def test_the_state_is_that_of_the_moment_of_the_save(tmp_path):
+    """The engine goes on at once; what it changes then does not reach the files."""
+    engine = FakeEngine(0, 1.0)
+    live = torch.ones(8)
+    engine.fragments = lambda: {"weight/0/w": live}
+    saver = Checkpointer(str(tmp_path), rank=0, world=1, attempt="a", keep=9)
+    for step in range(1, 6):
+        saver.save(engine, Progress(step=step))
+        live += 1
+    saver.wait()
+    for step in range(1, 6):
+        checkpoint.load(str(tmp_path), step, engine)
+        assert engine.loaded is not None
+        assert engine.loaded.tolist() == [float(step)] * 8
+
+
+def test_a_save_does_not_wait_for_the_other_ranks_files_of_the_save_before(tmp_path):
+    (rank_0,) = save(str(tmp_path), 10, ranks=(0,))
+    rank_0.save(FakeEngine(0, 20.0), Progress(step=20))
+    for step in (10, 20):
+        save(str(tmp_path), step, ranks=(1,))[0].wait()
+    rank_0.wait()
+    assert checkpoint.complete_steps(str(tmp_path)) == [20, 10]
+
+
+def test_a_rank_that_fails_is_named_by_the_rank_that_waits_for_it(tmp_path, monkeypatch):
+    (rank_1,) = save(str(tmp_path), 10, ranks=(1,))
+    rank_1.wait()
+    rank_1._give_up(layout.folder_of(str(tmp_path), 10), OSError("no such luck"))
+    (rank_0,) = save(str(tmp_path), 10, ranks=(0,))
+    with pytest.raises(CheckpointError, match="rank 1 could not write its part: no such luck"):
+        rank_0.wait()
+
+
+def test_a_rank_that_never_writes_ends_the_wait(tmp_path, monkeypatch):
+    monkeypatch.setattr(saving, "PUBLISH_DEADLINE_SECONDS", 0.1)
+    (rank_0,) = save(str(tmp_path), 10, ranks=(0,))
+    with pytest.raises(CheckpointError, match="rank 1 did not write its part in time"):
+        rank_0.wait()
+
+
+def test_every_file_is_read_once(tmp_path, monkeypatch):
+    save_whole(str(tmp_path), 10)
+    reads: Counter[str] = Counter()
+    read_bytes = storage.read_bytes
+
+    def counted(uri, **options):
+        if "sha256" not in options:  # that reads by calling this again
+            reads[uri.rpartition("/")[2]] += 1
+        return read_bytes(uri, **options)
+
+    monkeypatch.setattr(storage, "read_bytes", counted)
+    step = checkpoint.newest(str(tmp_path))
+    assert step == 10
+    checkpoint.load(str(tmp_path), step, FakeEngine(0, 0.0))
+    assert {name: times for name, times in reads.items() if name.endswith(".safetensors")} == {
+        "a-rank-00000-000.safetensors": 1,
+        "a-rank-00001-000.safetensors": 1,
+    }
+
+
+def load_on_rank(rank: int, folder: str) -> tuple[list[str], list[float] | str]:
+    """Files this rank read, and what its engine got or why not."""
+    read: list[str] = []
+    read_bytes = storage.read_bytes
+
+    def counted(uri, **options):
+        if uri.endswith(".safetensors") and "sha256" not in options:
+            read.append(uri.rpartition("/")[2])
+        return read_bytes(uri, **options)
+
+    storage.read_bytes = counted
+    engine = FakeEngine(rank, 0.0)
+    try:
+        checkpoint.load(folder, 10, engine)
+    except CheckpointError as error:
+        return read, str(error)
+    assert engine.loaded is not None
+    return read, engine.loaded.tolist()
+
+
+@pytest.mark.slow
+def test_two_ranks_read_each_file_once_between_them_and_both_have_all(tmp_path):
+    save_whole(str(tmp_path), 10)
+    found = run_ranks(2, load_on_rank, str(tmp_path))
+    assert [values for _, values in found] == [[10.0] * 4 + [11.0] * 4] * 2
+    assert sorted(name for read, _ in found for name in read) == [
+        "a-rank-00000-000.safetensors",
+        "a-rank-00001-000.safetensors",
+    ]
+
+
+@pytest.mark.slow
+def test_damage_that_one_rank_meets_is_told_by_both_and_sets_the_checkpoint_aside(tmp_path):
+    save_whole(str(tmp_path), 5)
+    save_whole(str(tmp_path), 10)
+    file = tmp_path / "step-000000010" / "a-rank-00001-000.safetensors"
+    file.write_bytes(file.read_bytes()[:-1] + b"!")
+    found = run_ranks(2, load_on_rank, str(tmp_path))
+    assert [message.rpartition("/")[2] for _, message in found] == [
+        "a-rank-00001-000.safetensors does not match its digest in the manifest"
+    ] * 2
+    assert checkpoint.newest(str(tmp_path)) == 5
 
 
 def test_missing_pieces_of_a_parameter_are_named():
