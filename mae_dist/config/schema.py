@@ -12,11 +12,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from mae_dist.config.duration import Duration
 from mae_dist.config.geometry import Architecture, Grid, SizeName, architecture
 from mae_dist.config.limits import DecodeLimits
 from mae_dist.config.optimisation import ResourcesConfig, TrainConfig
-from mae_dist.config.quantities import Count, Length, Positive, Share
+from mae_dist.config.quantities import Count, Positive, Share
+from mae_dist.config.resilience import CheckpointConfig, GuardConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -164,17 +164,6 @@ class AugmentConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class CheckpointConfig:
-    """When training state is saved and how much of it is kept."""
-
-    every: Length = Duration(1, "epochs")
-    keep: Positive = 2
-    """Newest complete checkpoints kept; older ones are deleted ..."""
-    keep_every: Length | None = None
-    """... but for the first one of every such length; null: no others are kept."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class LogConfig:
     """What a run writes while it trains."""
 
@@ -263,6 +252,7 @@ class RunConfig:
     train: TrainConfig
     resources: ResourcesConfig = field(default_factory=ResourcesConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    guard: GuardConfig = field(default_factory=GuardConfig)
     log: LogConfig = field(default_factory=LogConfig)
     gallery_samples: Count = 6
     """Held-out samples whose reconstructions the report shows."""

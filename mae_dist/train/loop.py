@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mae_dist.config.schema import FaultBudget
 from mae_dist.data.faults import Fault, check_budget
+from mae_dist.train import checkpoint
 from mae_dist.train.checkpoint import Checkpointer, Progress
 from mae_dist.train.engine import Engine
 from mae_dist.train.feed import Feed
@@ -19,6 +20,7 @@ from mae_dist.train.guard import LossGuard
 from mae_dist.train.intake import over_ranks
 from mae_dist.train.metrics import Clock, Meters, RunLog, gather_faults
 from mae_dist.train.schedule import Schedule
+from mae_dist.train.stopping import StoppedError, StopRequest
 from mae_dist.train.tasks import ClassifyTask
 
 
@@ -45,9 +47,13 @@ def train(
     guard: LossGuard,
     budget: FaultBudget,
     checkpointer: Checkpointer,
+    stop: StopRequest,
     run_log: RunLog,
 ) -> Progress:
-    """Train from `progress` to the schedule's end, checkpointing and logging on the way."""
+    """Train from `progress` to the schedule's end, checkpointing and logging on the way.
+
+    Raises StoppedError when it was asked to stop, with a checkpoint of the step it had reached.
+    """
     meters, clock, batches, logged = Meters(), Clock(), iter(feed), progress.step
     num_faults = 0
     while progress.step < schedule.total_steps:
@@ -57,16 +63,17 @@ def train(
             if batch is None:
                 raise RuntimeError(f"the stream ended in step {progress.step} of {schedule.total_steps}")
             out = engine(batch)
-            engine.backward(out.loss)
-            guard.watch(out.loss)
+            engine.backward(guard.watch(out.loss, batch["sample"]))
             meters.add(out.metrics)
         grad_norm = engine.step(lr)
-        progress = Progress(step=progress.step + 1, samples=progress.samples + pace.global_batch)
+        progress = replace(progress, step=progress.step + 1, samples=progress.samples + pace.global_batch)
+        if guard.is_hopeless(progress.step, grad_norm):
+            progress = _go_back(engine, progress, pace, guard, checkpointer)
 
         checkpointer.check()
+        is_stopping = stop.is_agreed()
         is_last = progress.step == schedule.total_steps
         if is_last or progress.step % pace.log_every == 0:
-            guard.check(progress.step)
             met = gather_faults(feed.take_faults())
             run_log.write_faults(met, progress.step)
             num_faults += len(met)
@@ -85,12 +92,41 @@ def train(
             scalars = {"lr": lr, "grad_norm": float(grad_norm), "faults": len(met)}
             run_log.write(position | meters.read() | scalars | figures)
             logged = progress.step
-        if is_last or progress.step % pace.checkpoint_every == 0:
-            guard.check(progress.step)
-            checkpointer.save(engine, progress)
+        is_due = progress.step % pace.checkpoint_every == 0 or is_stopping
+        # Amid bad steps the weights are under suspicion, and nobody should go back to them.
+        if is_last or (is_due and guard.state.streak == 0):
+            checkpointer.save(engine, progress, guard=asdict(guard.state))
             run_log.flush()
+        if is_stopping and not is_last:
+            checkpointer.wait()
+            raise StoppedError(f"asked to stop at step {progress.step}; what was reached is saved")
+    stop.settle()
     checkpointer.wait()
     return progress
+
+
+def _go_back(
+    engine: Engine, progress: Progress, pace: Pace, guard: LossGuard, checkpointer: Checkpointer
+) -> Progress:
+    """Take the newest checkpoint's state, and go on in the stream where it is: the steps between are lost.
+
+    The same on every rank, and again when it is repeated after an interruption, because it follows from the
+    steps alone: no checkpoint is saved amid bad steps, and those of an earlier stop are passed over.
+    """
+    checkpointer.wait()
+    uri, last_good = checkpointer.uri, progress.step - guard.state.streak
+    newest = [
+        checkpoint.newest(uri, at_most=last_good, multiple_of=pace.checkpoint_every)
+        or checkpoint.newest(uri, at_most=last_good)
+    ]
+    if dist.is_initialized():
+        # Rank 0's answer: it is the one that has published.
+        dist.broadcast_object_list(newest)
+    [step] = newest
+    guard.go_back(now=progress.step, to=step)
+    assert step is not None
+    saved = checkpoint.load(uri, step, engine)
+    return replace(progress, rolled_back=saved.rolled_back + progress.step - saved.step)
 
 
 @torch.no_grad()

@@ -10,6 +10,7 @@ from mae_dist.config.schema import EvaluationConfig, RunConfig
 from mae_dist.data.batch import StreamSpec
 from mae_dist.data.catalog import Catalog
 from mae_dist.data.mix import Samples, load_samples
+from mae_dist.storage.fence import Fence
 from mae_dist.train.loop import Pace
 from mae_dist.train.schedule import Schedule, schedule_of
 
@@ -29,6 +30,8 @@ class Training:
     """Catalog file to score on afterwards; evaluations need one."""
     weights: str | None = None
     """Exported masked autoencoder whose encoder to start from; None is a random initialisation."""
+    fence: Fence | None = None
+    """The driver's right to write here; a checkpoint is published only while it holds."""
 
     @property
     def protocol(self) -> EvaluationConfig | None:

@@ -20,15 +20,17 @@ from mae_dist.data.mix import Samples, describe
 from mae_dist.data.plan import read_shard
 from mae_dist.model.transformer import recompute_activations
 from mae_dist.model.weights import native
-from mae_dist.train import checkpoint
+from mae_dist.train import checkpoint, drift
 from mae_dist.train.checkpoint import Checkpointer, Progress
 from mae_dist.train.compilation import compile_in_place
+from mae_dist.train.drift import check_drift
 from mae_dist.train.engine import Engine, TorchEngine, load_buffers, load_weights, whole_weights
 from mae_dist.train.feed import Feed
 from mae_dist.train.guard import LossGuard
 from mae_dist.train.loop import Pace, evaluate, train
 from mae_dist.train.metrics import RunLog, gather_faults
 from mae_dist.train.param_groups import make_optimizer
+from mae_dist.train.stopping import StopRequest
 from mae_dist.train.tasks import ClassifyTask, PretrainTask
 from mae_dist.train.training import Training
 
@@ -52,7 +54,8 @@ def train_worker(job: dict[str, Any]) -> dict[str, Any]:
     if training.train.compile:
         compile_in_place(task.model, device)
     engine = build_engine(task, training, pace, device)
-    progress = _resume(training, engine)
+    facts = drift.facts(training.config, autocast_dtype=autocast_dtype(training.train.precision, device))
+    progress, guard = _resume(training, engine, facts, device)
     run_log = RunLog(
         training.output,
         total_steps=schedule.total_steps,
@@ -61,7 +64,9 @@ def train_worker(job: dict[str, Any]) -> dict[str, Any]:
         data_wait_warning=training.config.log.data_wait_warning,
         publish=ClusterMetrics(run=training.config.name, training=training.evaluation or "pretrain"),
     )
+    stop = StopRequest()
     if progress.step < schedule.total_steps:
+        stop.listen()
         feed = _feed(training, device, rank, attempt)
         progress = train(
             engine,
@@ -69,7 +74,7 @@ def train_worker(job: dict[str, Any]) -> dict[str, Any]:
             progress=progress,
             schedule=schedule,
             pace=pace,
-            guard=LossGuard(device),
+            guard=guard,
             budget=training.config.data.fault_budget,
             checkpointer=Checkpointer(
                 training.checkpoints,
@@ -78,7 +83,10 @@ def train_worker(job: dict[str, Any]) -> dict[str, Any]:
                 attempt=attempt,
                 keep=training.config.checkpoint.keep,
                 keep_every=training.keep_every(catalog),
+                facts=facts,
+                fence=training.fence,
             ),
+            stop=stop,
             run_log=run_log,
         )
     summary: dict[str, Any] = {"progress": asdict(progress), "world": world, "device": _device_name(device)}
@@ -191,14 +199,30 @@ def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
     return AUTOCAST[precision]
 
 
-def _resume(training: Training, engine: Engine) -> Progress:
-    """Load the newest intact checkpoint of this very training, if there is one."""
+def _resume(
+    training: Training, engine: Engine, facts: Mapping[str, str], device: torch.device
+) -> tuple[Progress, LossGuard]:
+    """Load the newest whole checkpoint of this very training, if there is one, and what its guard knew.
+
+    Raises DriftError if it was made by another kind of run, CheckpointError if it turns out damaged: the next
+    worker group then begins at the one before it, as its data have to.
+    """
     newest = _agree(checkpoint.newest(training.checkpoints) if dist.get_rank() == 0 else None)
-    if newest is None:
-        return Progress()
-    progress = checkpoint.load(training.checkpoints, newest, engine)
-    logging.getLogger(__name__).info("resumed at step %d", progress.step)
-    return progress
+    progress, state = Progress(), {}
+    if newest is not None:
+        manifest = checkpoint.read_manifest(training.checkpoints, newest)
+        allowed = training.config.checkpoint.allow_drift
+        check_drift(training.checkpoints, then=manifest.facts, now=facts, allowed=allowed)
+        progress, state = checkpoint.load(training.checkpoints, newest, engine), manifest.guard
+        logging.getLogger(__name__).info("resumed at step %d", progress.step)
+    guard = LossGuard(
+        training.config.guard,
+        log_uri=storage.join(training.output, "skipped.jsonl"),
+        state=state,
+        overflow_is_normal=autocast_dtype(training.train.precision, device) == torch.float16,
+    )
+    guard.forget_after(progress.step)
+    return progress, guard
 
 
 def _agree(value: Any) -> Any:

@@ -95,13 +95,15 @@ def begun_steps(uri: str) -> list[int]:
     return sorted((int(name[1]) for name in names if name), reverse=True)
 
 
-def newest(uri: str) -> int | None:
+def newest(uri: str, *, multiple_of: int = 1, at_most: int | None = None) -> int | None:
     """The newest step whose marker and manifest agree; damaged ones are logged and passed over.
 
     Its files are checked while `load` reads them, once. One that turns out damaged loses its marker there, so
     that the next call finds the one before it.
     """
     for step in complete_steps(uri):
+        if step % multiple_of or (at_most is not None and step > at_most):
+            continue
         try:
             read_manifest(uri, step)
         except CheckpointError as error:

@@ -63,7 +63,8 @@ class Checkpointer:
         facts: Mapping[str, str] | None = None,
         fence: Fence | None = None,
     ) -> None:
-        self._uri, self._rank, self._world, self._attempt = uri, rank, world, attempt
+        self.uri = uri
+        self._rank, self._world, self._attempt = rank, world, attempt
         self._keep, self._keep_every, self._facts, self._fence = keep, keep_every, facts or {}, fence
         self._host: dict[str, Tensor] = {}
         self._written = threading.Event()
@@ -96,7 +97,7 @@ class Checkpointer:
     def check(self) -> None:
         """Raise CheckpointError if a save has failed; costs nothing."""
         if self._error is not None:
-            raise CheckpointError(f"saving to {self._uri} failed: {self._error}") from self._error
+            raise CheckpointError(f"saving to {self.uri} failed: {self._error}") from self._error
 
     def wait(self) -> None:
         """Block until every save is published; raises CheckpointError if one failed."""
@@ -121,7 +122,7 @@ class Checkpointer:
             torch.cuda.synchronize()
 
     def _save(self, manifest: Manifest, written: threading.Event, before: threading.Thread | None) -> None:
-        folder = folder_of(self._uri, manifest.progress.step)
+        folder = folder_of(self.uri, manifest.progress.step)
         try:
             try:
                 self._write(folder)
@@ -162,7 +163,7 @@ class Checkpointer:
         for name in storage.list_dir(folder):
             if name != MARKER and not name.startswith(f"{winner}-"):
                 storage.delete(storage.join(folder, name))
-        prune(self._uri, keep=self._keep, keep_every=self._keep_every)
+        prune(self.uri, keep=self._keep, keep_every=self._keep_every)
 
     def _commit(self, folder: str, step: int, marker: bytes) -> str:
         """Make the checkpoint visible; returns the attempt whose checkpoint it now is."""
@@ -172,7 +173,7 @@ class Checkpointer:
         if not storage.create_exclusive(uri, marker):
             try:
                 # An attempt before us was slower than we thought; the same step of the same run is as good.
-                return read_manifest(self._uri, step).attempt
+                return read_manifest(self.uri, step).attempt
             except CheckpointError as error:
                 log.warning("replacing a damaged checkpoint: %s", error)
                 storage.write_bytes(uri, marker)

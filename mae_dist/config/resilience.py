@@ -1,0 +1,45 @@
+"""What a run does so that an interruption, or a batch that goes wrong, costs little."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from mae_dist.config.duration import Duration
+from mae_dist.config.quantities import Count, Length, Positive
+
+DriftName = Literal["precision", "decoder", "guard", "torch", "numpy", "timm", "pillow", "av", "deepspeed"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CheckpointConfig:
+    """When training state is saved, how much of it is kept, and what may differ when it is taken up again."""
+
+    every: Length = Duration(1, "epochs")
+    keep: Positive = 2
+    """Newest complete checkpoints kept; older ones are deleted ..."""
+    keep_every: Length | None = None
+    """... but for the first one of every such length; null: no others are kept."""
+    allow_drift: tuple[DriftName, ...] = ()
+    """What may differ from the run that wrote a checkpoint and still go on from it: versions of libraries,
+    the precision that "auto" comes to, the decoder, the guard."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GuardConfig:
+    """When a step counts as bad, and what follows.
+
+    A loss or a gradient that is no finite number is never applied: the step is passed over on all workers and
+    its samples are written to skipped.jsonl.
+    """
+
+    patience: Positive = 3
+    """So many bad steps in a row are blamed on the weights: training goes back to the last good checkpoint
+    and passes over the steps since then."""
+    rollbacks: Count = 2
+    """How often that may happen before the run stops."""
+    spike: Annotated[float, Field(gt=1)] | None = None
+    """A finite gradient norm above so many times the median of the last hundred good ones makes a step bad
+    too. Its update is made as optim.clip_grad_norm leaves it, but it is named and counted. Null: none is."""

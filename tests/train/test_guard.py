@@ -1,0 +1,160 @@
+"""A batch that goes wrong is skipped by all ranks and named; many in a row lead back to a checkpoint."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from mae_dist.config.resilience import GuardConfig
+from mae_dist.train import checkpoint
+from mae_dist.train.guard import LossGuard, NonFiniteLossError
+from tests.ranks import run_ranks
+from tests.train.small_training import train_small
+
+
+def spoil(*steps: int, rank: int = 0):
+    """Makes the clips of these steps NaN, on one rank."""
+
+    def meet(step: int, clips: torch.Tensor) -> None:
+        mine = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
+        if step in steps and mine == rank:
+            clips[0, 0] = torch.nan
+
+    return meet
+
+
+def killed_at(last: int, meet):
+    """As `meet`, and then the end of the process, as far as the loop can tell."""
+
+    def die(step: int, clips: torch.Tensor) -> None:
+        if step == last:
+            raise KeyboardInterrupt
+        meet(step, clips)
+
+    return die
+
+
+def skipped(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "skipped.jsonl").read_text().splitlines()]
+
+
+def unit(tmp_path, **options) -> LossGuard:
+    return LossGuard(GuardConfig(patience=2, rollbacks=1), log_uri=str(tmp_path / "skipped.jsonl"), **options)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_loss_that_is_no_number_makes_every_gradient_none(value, tmp_path):
+    weight = torch.ones(3, requires_grad=True)
+    # The gradient of this loss alone would be finite.
+    unit(tmp_path).watch(weight.sum() + value, [1]).backward()
+    assert weight.grad is not None
+    assert weight.grad.isnan().all()
+
+
+def test_a_finite_loss_and_its_gradient_pass_unchanged(tmp_path):
+    weight = torch.full((3,), 0.1, requires_grad=True)
+    loss = weight.square().sum()
+    assert unit(tmp_path).watch(loss, [1]) == loss
+    unit(tmp_path).watch(loss, [1]).backward()
+    assert torch.equal(weight.grad, 2 * weight.detach())  # type: ignore[arg-type]
+
+
+def train_on_rank(rank: int, folder: str, leave_out: tuple[int, ...]):
+    meet = spoil() if leave_out else spoil(6, rank=1)
+    weights, _, guard = train_small(folder, meet=meet, leave_out=leave_out)
+    return weights, guard.state.skipped
+
+
+@pytest.mark.slow
+def test_a_batch_of_nans_on_one_rank_is_left_out_on_all_as_if_it_had_not_been_there(tmp_path):
+    found = run_ranks(2, train_on_rank, str(tmp_path / "met"), ())
+    without = run_ranks(2, train_on_rank, str(tmp_path / "without"), (6,))
+    assert [weights for weights, _ in found] == [weights for weights, _ in without]
+    assert found[0] == found[1]
+    assert found[0][1] == [(6, 6)]
+    [line] = skipped(tmp_path / "met")
+    assert line == {
+        "step": 6,
+        "reason": "not finite",
+        "norm": "inf",
+        "rank": 1,
+        "loss": "nan",
+        "samples": [61],
+    }
+
+
+def test_bad_steps_in_a_row_lead_back_to_the_last_checkpoint_and_are_skipped(tmp_path):
+    weights, progress, guard = train_small(str(tmp_path / "met"), meet=spoil(6, 7, 8))
+    without, _, _ = train_small(str(tmp_path / "without"), meet=spoil(), leave_out=(5, 6, 7, 8))
+    assert weights == without
+    assert (progress.step, progress.rolled_back, progress.updates) == (12, 4, 8)
+    assert guard.state.skipped == [(5, 8)]
+
+
+def test_no_checkpoint_is_made_amid_bad_steps(tmp_path):
+    train_small(str(tmp_path), meet=spoil(7, 8))
+    assert checkpoint.complete_steps(str(tmp_path)) == [12, 4]
+
+
+@pytest.mark.parametrize("last", [7, 8, 9, 11, 12])
+def test_an_interrupted_run_skips_the_same_steps_and_ends_in_the_same_bits(last, tmp_path):
+    """Killed in mid-streak, just before and after going back, and after the next checkpoint."""
+    whole = train_small(str(tmp_path / "whole"), meet=spoil(5, 6, 7, 10), checkpoint_every=2)
+    meet = killed_at(last, spoil(5, 6, 7, 10))
+    with pytest.raises(KeyboardInterrupt):
+        train_small(str(tmp_path / "killed"), meet=meet, checkpoint_every=2)
+    again = train_small(str(tmp_path / "killed"), meet=spoil(5, 6, 7, 10), checkpoint_every=2)
+    assert again[:2] == whole[:2]
+    assert [list(window) for window in again[2].state.skipped] == [[5, 7], [10, 10]]
+    assert skipped(tmp_path / "killed") == skipped(tmp_path / "whole")
+
+
+def test_a_run_that_cannot_go_on_says_which_samples_on_which_rank_at_which_step(tmp_path):
+    guard = GuardConfig(patience=2, rollbacks=0)
+    with pytest.raises(NonFiniteLossError) as caught:
+        train_small(str(tmp_path), meet=spoil(6, 7), guard=guard)
+    lines = str(caught.value).splitlines()
+    assert lines[0].startswith(
+        "2 bad steps in a row at step 7, and no way back (guard.rollbacks=0). A lower "
+    )
+    assert lines[1:] == [
+        "  step 6, rank 0: loss nan, gradient norm inf (not finite), samples 60",
+        "  step 7, rank 0: loss nan, gradient norm inf (not finite), samples 70",
+    ]
+
+
+def test_bad_steps_before_the_first_checkpoint_end_the_run(tmp_path):
+    with pytest.raises(NonFiniteLossError, match=r"no way back \(there is no checkpoint yet\)"):
+        train_small(str(tmp_path), meet=spoil(1, 2, 3))
+
+
+def test_a_spike_is_named_with_how_large_it_was(tmp_path):
+    guard = LossGuard(GuardConfig(spike=10.0), log_uri=str(tmp_path / "skipped.jsonl"))
+    for step in range(1, 30):
+        guard.watch(torch.tensor(1.0), [step])
+        assert not guard.is_hopeless(step, torch.tensor(2.0 + step % 2))
+    guard.watch(torch.tensor(1.0), [30, 31])
+    assert not guard.is_hopeless(30, torch.tensor(60.0))
+    [line] = skipped(tmp_path)
+    assert (line["step"], line["samples"], line["reason"]) == (30, [30, 31], "spike, 20.0 times the median")
+
+
+def test_an_overflow_of_float16_is_no_bad_step_but_a_loss_that_is_no_number_is(tmp_path):
+    guard = unit(tmp_path, overflow_is_normal=True)
+    guard.watch(torch.tensor(1.0), [1])
+    guard.is_hopeless(1, torch.tensor(torch.inf))
+    assert guard.state.streak == 0
+    guard.watch(torch.tensor(torch.nan), [2])
+    guard.is_hopeless(2, torch.tensor(torch.inf))
+    assert guard.state.streak == 1
+
+
+def test_many_samples_are_counted_in_messages_and_listed_in_the_file(tmp_path, caplog):
+    guard = unit(tmp_path)
+    guard.watch(torch.tensor(torch.nan), range(40))
+    guard.is_hopeless(3, torch.tensor(torch.inf))
+    assert caplog.messages[-1].endswith("samples " + ", ".join(map(str, range(16))) + " and 24 more")
+    assert skipped(tmp_path)[0]["samples"] == list(range(40))
