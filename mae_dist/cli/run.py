@@ -75,6 +75,7 @@ def run_config(config: RunConfig, *, dry_run: bool = False) -> int:
     from mae_dist.orchestrate.preflight import PreflightError, check_capacity, check_inputs
     from mae_dist.orchestrate.store import DriverLock, RunLockedError, RunStore
     from mae_dist.storage import StorageError
+    from mae_dist.storage.fence import FencedOffError
 
     try:
         inputs = check_inputs(config)
@@ -99,15 +100,16 @@ def run_config(config: RunConfig, *, dry_run: bool = False) -> int:
                 f"run directory  {uri}\n{experiment.describe_steps(steps)}", markup=False, soft_wrap=True
             )
             return 0
-        with DriverLock(uri):
+        with DriverLock(uri) as lock:
+            steps = experiment.build_steps(config, inputs, use_gpu=use_gpu, fence=lock.fence)
             console.print(f"run directory  {uri}", soft_wrap=True)
             if not is_joining:
                 console.print("starting Ray ...")
                 runner.connect()
             experiment.prepare(uri, config, cluster=cluster, use_gpu=use_gpu)
             with StepDisplay(console) as display:
-                statuses = runner.run_steps(steps, RunStore(uri), show=display.show)
-    except (PreflightError, RunLockedError, runner.ClusterError, StorageError) as error:
+                statuses = runner.run_steps(steps, RunStore(uri, fence=lock.fence), show=display.show)
+    except (PreflightError, RunLockedError, FencedOffError, runner.ClusterError, StorageError) as error:
         print(error, file=sys.stderr)
         return 2
     _show_report(console, uri)

@@ -6,7 +6,7 @@ catalog -> pretrain -> reconstruction, every evaluation from pretrained and from
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mae_dist import storage
@@ -20,6 +20,7 @@ from mae_dist.evaluate.reconstruction import evaluate_reconstruction
 from mae_dist.orchestrate.provenance import environment
 from mae_dist.orchestrate.step import Demand, Step
 from mae_dist.report.publish import write_report
+from mae_dist.storage.fence import Fence
 from mae_dist.train.launch import run_training
 from mae_dist.train.training import Training
 
@@ -33,6 +34,7 @@ class Job:
     evaluation: str | None = None
     start_from: str | None = None
     is_test: bool = False
+    fence: Fence | None = None
 
 
 def run_uri(config: RunConfig, inputs: Mapping[str, str]) -> str:
@@ -55,9 +57,11 @@ def pretraining_identity(config: RunConfig, inputs: Mapping[str, str]) -> dict[s
     return identity | {"catalog": inputs["catalog"], "limits": fields["data"]["limits"]}
 
 
-def build_steps(config: RunConfig, inputs: Mapping[str, str], *, use_gpu: bool) -> list[Step]:
+def build_steps(
+    config: RunConfig, inputs: Mapping[str, str], *, use_gpu: bool, fence: Fence | None = None
+) -> list[Step]:
     """The steps of a run in an order that respects their needs; inputs as for `pretraining_identity`."""
-    job = Job(config=config, use_gpu=use_gpu)
+    job = Job(config=config, use_gpu=use_gpu, fence=fence)
     train_samples = Step(
         name="catalog",
         run=make_catalog,
@@ -131,7 +135,7 @@ def _evaluation_step(
     return Step(
         name=f"{name}-{start_from}",
         run=run_evaluation,
-        config=Job(config=job.config, use_gpu=job.use_gpu, evaluation=name, start_from=start_from),
+        config=replace(job, evaluation=name, start_from=start_from),
         identity={part: fields[part] for part in ("seed", "input", "model")}
         | {"limits": fields["data"]["limits"]}
         | labelled
@@ -160,7 +164,7 @@ def make_catalog(job: Job, output: str, inputs: Mapping[str, str]) -> dict[str, 
 def run_pretraining(job: Job, output: str, inputs: Mapping[str, str]) -> dict[str, Any]:
     """Train the masked autoencoder and export it."""
     catalog = _training_file(inputs["catalog"], job.config)
-    training = Training(config=job.config, output=output, catalog=catalog)
+    training = Training(config=job.config, output=output, catalog=catalog, fence=job.fence)
     return run_training(training, use_gpu=job.use_gpu)
 
 
@@ -180,6 +184,7 @@ def run_evaluation(job: Job, output: str, inputs: Mapping[str, str]) -> dict[str
     assert job.start_from is not None
     training = Training(
         config=job.config,
+        fence=job.fence,
         output=output,
         catalog=_labelled_file(inputs["catalog"], job.config),
         test_catalog=_catalog_file(inputs["test_catalog"]),

@@ -8,6 +8,7 @@ import socket
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import psutil
 
 from mae_dist import storage
 from mae_dist.orchestrate.step import Step
+from mae_dist.storage.fence import Fence, latest_token
 
 BEAT_SECONDS = 5.0
 SILENT_BEATS = 4
@@ -27,10 +29,11 @@ class RunLockedError(RuntimeError):
 
 
 class RunStore:
-    """Markers and summaries of steps in one run directory."""
+    """Markers and summaries of steps in one run directory; with a fence, written only while it holds."""
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, *, fence: Fence | None = None) -> None:
         self.uri = uri
+        self._fence = fence
 
     def output(self, step: Step) -> str:
         """Where the step writes."""
@@ -60,6 +63,8 @@ class RunStore:
         A step that was interrupted goes on from its checkpoints, which must be those of its own settings. The
         run directory itself belongs to one pretraining alone and is never cleared.
         """
+        if self._fence is not None:
+            self._fence.check()
         if not step.output:
             return
         uri = storage.join(self.output(step), "BEGUN.json")
@@ -69,6 +74,8 @@ class RunStore:
             storage.write_json(uri, {"step": step.name, "key": step.key})
 
     def _write(self, step: Step, record: dict[str, Any]) -> None:
+        if self._fence is not None:
+            self._fence.check()
         storage.write_json(self._marker(step), {"step": step.name, "key": step.key} | record)
 
     def _marker(self, step: Step) -> str:
@@ -76,37 +83,45 @@ class RunStore:
 
 
 class DriverLock:
-    """One driver per run directory. A dead driver's lock is taken over; a live one's is respected.
+    """One driver per run directory. A dead driver's place is taken over; a live one's is respected.
 
-    On the same host a dead process is seen at once; elsewhere its beat has to stand still for a while, so no
-    two clocks are ever compared.
+    Every driver that gets in creates drivers/NUMBER.json with the next number, which only one can; nothing is
+    ever deleted there, so a number is given once. Whoever holds the highest is the driver, and `fence` lets
+    all that works for it find out, before it publishes anything, that somebody else has taken over. On the
+    same host a dead process is seen at once; elsewhere its beat has to stand still for a while, so no two
+    clocks are ever compared.
     """
 
     def __init__(self, run_uri: str) -> None:
-        self._uri = storage.join(run_uri, "driver.lock")
+        self._run_uri = run_uri
+        self._uri = storage.join(run_uri, "drivers")
         self._owner = {
             "host": socket.gethostname(),
             "boot": _boot_id(),
             "pid": os.getpid(),
             "process_started": psutil.Process().create_time(),
             "command": " ".join(sys.argv),
+            # Two drivers in one process are two.
+            "id": uuid.uuid4().hex,
         }
         self._beat = 0
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        self.fence = Fence(self._uri, 0)
 
     def __enter__(self) -> DriverLock:
-        while not storage.create_exclusive(self._uri, self._content()):
-            holder = _read_lock(self._uri)
-            if holder is None:
-                continue
-            if _is_alive(holder, self._uri):
+        while True:
+            latest = Fence(self._uri, latest_token(self._uri))
+            holder = _read_lock(latest.file) if latest.token else None
+            if holder is not None and not holder["released"] and _is_alive(holder, latest.file):
                 raise RunLockedError(
-                    f"{self._uri.removesuffix('/driver.lock')}: another driver works on this run: process "
+                    f"{self._run_uri}: another driver works on this run: process "
                     f"{holder['pid']} on {holder['host']} ({holder['command']}). Wait for it, stop it, or "
                     "give this run another name (--set name=...)"
                 )
-            storage.delete(self._uri)
+            self.fence = Fence(self._uri, latest.token + 1)
+            if storage.create_exclusive(self.fence.file, self._content()):
+                break
         self._thread = threading.Thread(target=self._keep_beating, name="driver-lock", daemon=True)
         self._thread.start()
         return self
@@ -115,15 +130,15 @@ class DriverLock:
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
-        storage.delete(self._uri)
+        storage.write_bytes(self.fence.file, self._content(released=True))
 
     def _keep_beating(self) -> None:
         while not self._stop.wait(BEAT_SECONDS):
             self._beat += 1
-            storage.write_bytes(self._uri, self._content())
+            storage.write_bytes(self.fence.file, self._content())
 
-    def _content(self) -> bytes:
-        return json.dumps(self._owner | {"beat": self._beat}).encode()
+    def _content(self, *, released: bool = False) -> bytes:
+        return json.dumps(self._owner | {"beat": self._beat, "released": released}).encode()
 
 
 def _read_lock(uri: str) -> dict[str, Any] | None:
@@ -145,7 +160,7 @@ def _is_alive(holder: dict[str, Any], uri: str) -> bool:
     for _ in range(SILENT_BEATS):
         time.sleep(BEAT_SECONDS)
         now = _read_lock(uri)
-        if now is None:
+        if now is None or now["released"]:
             return False
         if now["beat"] != holder["beat"]:
             return True

@@ -184,7 +184,7 @@ def test_a_run_that_another_driver_holds_is_left_alone(runs, capsys, monkeypatch
         error = capsys.readouterr().err
         assert error.startswith(f"{run}: another driver works on this run: process {holder.pid} on ")
         assert error.endswith("Wait for it, stop it, or give this run another name (--set name=...)\n")
-        assert sorted(path.name for path in Path(run).rglob("*")) == before == ["driver.lock"]
+        assert sorted(path.name for path in Path(run).rglob("*")) == before == ["000001.json", "drivers"]
     finally:
         holder.communicate("\n", timeout=60)
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 
 import pytest
 
+from mae_dist import storage
 from mae_dist.orchestrate.step import Step
-from mae_dist.orchestrate.store import DriverLock, RunLockedError, RunStore
+from mae_dist.orchestrate.store import DriverLock, RunLockedError, RunStore, _boot_id
+from mae_dist.storage.fence import Fence, FencedOffError
 
 
 def step(name="probe", identity="a", **options) -> Step:
@@ -70,13 +74,51 @@ def test_a_second_driver_is_refused_with_the_name_of_the_first(tmp_path):
         holder.send_signal(signal.SIGKILL)
         holder.wait()
         with DriverLock(str(tmp_path)):
-            content = json.loads((tmp_path / "driver.lock").read_text())
+            content = json.loads((tmp_path / "drivers" / "000002.json").read_text())
             assert content["pid"] == os.getpid()
     finally:
         holder.kill()
         holder.wait()
         holder.stdout.close()
-    assert not (tmp_path / "driver.lock").exists()
+    assert json.loads((tmp_path / "drivers" / "000002.json").read_text())["released"]
+
+
+def test_fifty_submissions_at_once_give_one_driver_and_forty_nine_pointers_to_it(root):
+    """Dead drivers lie in the way, so that all fifty want to take over."""
+    dead = {"host": socket.gethostname(), "boot": _boot_id(), "pid": 2**22 + 1, "process_started": 0.0}
+    lock = dead | {"command": "dead", "beat": 0, "released": False}
+    storage.write_json(storage.join(root, "drivers", "000001.json"), lock)
+    start, locks, refusals = threading.Barrier(50), [], []
+
+    def submit() -> None:
+        lock = DriverLock(root)
+        start.wait()
+        try:
+            locks.append(lock.__enter__())
+        except RunLockedError as error:
+            refusals.append(str(error))
+
+    threads = [threading.Thread(target=submit) for _ in range(50)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    [lock] = locks
+    lock.__exit__()
+    assert len(refusals) == 49
+    assert all(f"another driver works on this run: process {os.getpid()} " in text for text in refusals)
+    assert storage.list_dir(storage.join(root, "drivers")) == ["000001.json", "000002.json"]
+
+
+def test_a_driver_that_was_replaced_can_mark_nothing_as_done(tmp_path):
+    with DriverLock(str(tmp_path)) as stale:
+        store = RunStore(str(tmp_path), fence=stale.fence)
+        store.begin(step())
+        storage.write_bytes(Fence(stale.fence.uri, 2).file, b"{}")
+        for write in (lambda: store.finish(step(), seconds=1.0, summary={}), lambda: store.begin(step())):
+            with pytest.raises(FencedOffError, match="driver 2 has taken over from driver 1"):
+                write()
+    assert not store.is_done(step())
 
 
 _HOLD = """
