@@ -151,7 +151,7 @@ def test_no_file_of_a_run_holds_a_secret(s3_bucket, canary, monkeypatch):
     assert {name for name in files if not name.startswith("tensorboard/")} == {
         "config.yaml",
         "environment.json",
-        "driver.lock",
+        "drivers/000001.json",
         "catalog/train/catalog.parquet",
         "metrics.jsonl",
         "progress.json",
