@@ -36,19 +36,6 @@ class Layer(torch.nn.Linear):
         return StepOutput(loss, {"loss": loss.detach()})
 
 
-class CarefulEngine(TorchEngine):
-    """Leaves a step alone whose gradient is not finite, as `Engine.step` promises."""
-
-    def step(self, lr: float) -> torch.Tensor:
-        total = torch.stack([p.grad.sum() for p in self.module.parameters() if p.grad is not None]).sum()
-        if dist.is_initialized():
-            dist.all_reduce(total)
-        if torch.isfinite(total):
-            return super().step(lr)
-        self._optimizer.zero_grad()
-        return torch.tensor(torch.inf)
-
-
 class Numbers:
     """The stream: the micro-batch of a step depends on step and rank alone. `meet` may change one."""
 
@@ -80,7 +67,7 @@ def train_small(
     """Weights, progress and guard at the end; goes on from `folder`. Steps in `leave_out` change nothing."""
     rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
 
-    class Engine(CarefulEngine):
+    class Engine(TorchEngine):
         done = 0
 
         def step(self, lr):
