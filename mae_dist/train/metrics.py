@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -97,15 +98,20 @@ class RunLog:
         self._board = SummaryWriter(str(self._local_boards), purge_step=resumed_step or None)
 
     def write(self, line: dict[str, Any]) -> None:
-        """One interval's figures; `line` has at least step, loss, lr and those of `Clock`."""
+        """One interval's figures; `line` has at least step, loss, lr and those of `Clock`.
+
+        What is no finite number (the loss of a step that was skipped) is null in the files: JSON has no NaN.
+        """
         if not self._active:
             return
-        storage.append_bytes(storage.join(self._uri, "metrics.jsonl"), json.dumps(line).encode() + b"\n")
-        storage.write_json(storage.join(self._uri, "progress.json"), line | {"total_steps": self._total})
-        for name, value in line.items():
+        known = {name: value for name, value in line.items() if math.isfinite(value)}
+        written = {name: known.get(name) for name in line}
+        storage.append_bytes(storage.join(self._uri, "metrics.jsonl"), json.dumps(written).encode() + b"\n")
+        storage.write_json(storage.join(self._uri, "progress.json"), written | {"total_steps": self._total})
+        for name, value in known.items():
             if name != "step":
                 self._board.add_scalar(name, value, line["step"])
-        self._publish(line)
+        self._publish(known)
         log.info("%s", describe(line, self._total))
         warning = self._watch.look(line)
         if warning is not None:
@@ -128,11 +134,12 @@ class RunLog:
 def describe(line: dict[str, Any], total_steps: int) -> str:
     """A log line for people: step, loss, lr, throughput, data wait, time left; faults and repeated requests
     if there were any."""
+    loss = "not finite" if line["loss"] is None else f"{line['loss']:.4f}"
     minutes, seconds = divmod(round(line["eta_seconds"]), 60)
     troubles = {"replaced": line["faults"], "requests repeated": line["storage_retries"]}
     trouble = "".join(f"{number:.0f} {what}  " for what, number in troubles.items() if number)
     return (
-        f"step {line['step']}/{total_steps}  loss {line['loss']:.4f}  lr {line['lr']:.2e}  "
+        f"step {line['step']}/{total_steps}  loss {loss}  lr {line['lr']:.2e}  "
         f"{line['samples_per_second']:.0f} samples/s  data wait {line['data_wait_share']:.1%}  "
         f"{trouble}ETA {minutes}:{seconds:02d}"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 import torch
 
 from mae_dist.train.metrics import Meters, RunLog, describe
@@ -58,6 +59,18 @@ def test_a_log_line_says_speed_data_wait_and_time_left():
     )
     assert "data wait 1.5%  3 replaced  ETA 1:15" in describe(LINE | {"faults": 3}, 100)
     assert "data wait 1.5%  7 requests repeated  ETA" in describe(LINE | {"storage_retries": 7.0}, 100)
+
+
+def test_what_is_no_finite_number_is_null_in_the_files_and_published_nowhere(tmp_path):
+    published: list[dict] = []
+    run_log(tmp_path, publish=published.append).write(
+        LINE | {"loss": float("nan"), "grad_norm": float("inf")}
+    )
+    [text] = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    line = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    assert line == LINE | {"loss": None, "grad_norm": None}
+    assert published == [{name: value for name, value in LINE.items() if name not in ("loss", "grad_norm")}]
+    assert "loss not finite  lr" in describe(line, 100)
 
 
 def test_every_line_is_published_by_rank_zero_alone(tmp_path):
