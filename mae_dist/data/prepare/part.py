@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mae_dist import storage
-from mae_dist.data.catalog import Catalog, Row
+from mae_dist.data.catalog import SCHEMA, Catalog, Row
 from mae_dist.data.fetch import fetch
 from mae_dist.data.limits import DecodeError
 from mae_dist.data.prepare.division import Part
@@ -30,18 +30,9 @@ _METADATA_KEY = b"mae_dist.part"
 _FETCHED_BYTES = 64 << 20
 _LENGTH_GUESSES = {"image": 256 << 10, "video": 8 << 20}
 
+_AS_IN_A_CATALOG = ("key", "row", "offset", "length", "sha256", "label", "frames", "fps")
 COLUMNS = pa.schema(
-    [
-        pa.field("sample", pa.int64(), nullable=False),
-        pa.field("key", pa.string(), nullable=False),
-        pa.field("row", pa.int64(), nullable=False),
-        pa.field("offset", pa.int64(), nullable=False),
-        pa.field("length", pa.int64(), nullable=False),
-        pa.field("sha256", pa.binary(), nullable=False),
-        pa.field("label", pa.int32(), nullable=False),
-        pa.field("frames", pa.int32(), nullable=False),
-        pa.field("fps", pa.float32(), nullable=False),
-    ]
+    [pa.field("sample", pa.int64(), nullable=False), *(SCHEMA.field(name) for name in _AS_IN_A_CATALOG)]
 )
 """As a catalog's, and `sample`: the number in the catalog of the source."""
 

@@ -45,8 +45,6 @@ def open_clip(data: bytes, choose: Choose, limits: DecodeLimits | None = None) -
     shorter.
     """
     limits = limits or DecodeLimits()
-    if not data:
-        raise DecodeError("the file is empty")
     deadline = time.thread_time() + limits.seconds
     try:
         video = PacketList.scan(data, limits, deadline)

@@ -53,6 +53,8 @@ class PacketList:
         Unless `thorough`, no frame is decoded to find out what the stream's header does not say. The header
         is enough but for the order in which some encoders' frames come out, which shows when they do.
         """
+        if not data:
+            raise DecodeError("the file is empty")
         container = _open(data, limits, thorough=thorough)
         stream = container.streams.video[0]
         check_pixels(stream.width, stream.height, limits)

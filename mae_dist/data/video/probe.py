@@ -37,8 +37,6 @@ def probe_video(data: bytes, limits: DecodeLimits | None = None, *, decode: bool
     file of which it refuses some of the frames.
     """
     limits = limits or DecodeLimits()
-    if not data:
-        raise DecodeError("the file is empty")
     num_decoded = 0
     try:
         # Thorough, because the header of a stream (MPEG-TS, for one) may not even tell the size of a frame.

@@ -40,8 +40,6 @@ def open_by_torchcodec(data: bytes, choose: Choose, limits: DecodeLimits | None 
     Refuses also files whose frames have no timestamps, and transport streams.
     """
     limits = limits or DecodeLimits()
-    if not data:
-        raise DecodeError("the file is empty")
     try:
         video = PacketList.scan(data, limits, time.thread_time() + limits.seconds)
     except av.error.FFmpegError as error:
