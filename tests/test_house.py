@@ -37,7 +37,14 @@ APART = [{"model", "data"}, {"evaluate", "report"}]
 
 # Each of these libraries is known to the listed files and to nobody else.
 ROOMS = {
-    "ray": {"data/plan.py", "data/spread.py", "train/worker.py", "train/launch.py", "orchestrate/runner.py"},
+    "ray": {
+        "data/plan.py",
+        "data/spread.py",
+        "train/worker.py",
+        "train/launch.py",
+        "train/notices.py",
+        "orchestrate/runner.py",
+    },
     "deepspeed": {"train/zero.py"},
     "av": {"data/video/"},
     "torchcodec": {"data/video/torchcodec.py"},

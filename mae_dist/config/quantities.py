@@ -12,3 +12,4 @@ Length = Annotated[Duration, BeforeValidator(parse_duration), PlainSerializer(st
 Positive = Annotated[int, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Seconds = Annotated[float, Field(gt=0)]

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from mae_dist.config.duration import Duration
-from mae_dist.config.quantities import Count, Length, Positive
+from mae_dist.config.quantities import Count, Length, Positive, Seconds
 
 DriftName = Literal["precision", "decoder", "guard", "torch", "numpy", "timm", "pillow", "av", "deepspeed"]
 
@@ -43,3 +43,34 @@ class GuardConfig:
     spike: Annotated[float, Field(gt=1)] | None = None
     """A finite gradient norm above so many times the median of the last hundred good ones makes a step bad
     too. Its update is made as optim.clip_grad_norm leaves it, but it is named and counted. Null: none is."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WatchConfig:
+    """How long a worker may wait for anything: for other workers, for data, for storage.
+
+    After that the stacks of all workers are written to stacks/ in the run directory, and training starts
+    again from the newest checkpoint; resources.max_failures counts it.
+    """
+
+    step_seconds: Seconds = 600.0
+    """From one finished step, or batch of a test, to the next. Saving and logging happen meanwhile."""
+    first_step_seconds: Seconds = 1800.0
+    """From the start of a worker to its first finished step, torch.compile included."""
+
+    @property
+    def collective_seconds(self) -> float:
+        """For collective operations, which the deadlines above end first: first_step_seconds + 60."""
+        return self.first_step_seconds + 60
+
+    @property
+    def silent_seconds(self) -> float:
+        """For a worker that does not answer even Ray, where no other can end it: step_seconds + 5."""
+        return self.step_seconds + 5
+
+    def __post_init__(self) -> None:
+        if self.first_step_seconds < self.step_seconds:
+            raise ValueError(
+                "first_step_seconds is for a step with all that goes before it, so it must be at least "
+                f"step_seconds={self.step_seconds:g}, got {self.first_step_seconds:g}"
+            )

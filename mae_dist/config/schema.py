@@ -16,7 +16,7 @@ from mae_dist.config.geometry import Architecture, Grid, SizeName, architecture
 from mae_dist.config.limits import DecodeLimits
 from mae_dist.config.optimisation import ResourcesConfig, TrainConfig
 from mae_dist.config.quantities import Count, Positive, Share
-from mae_dist.config.resilience import CheckpointConfig, GuardConfig
+from mae_dist.config.resilience import CheckpointConfig, GuardConfig, WatchConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -253,6 +253,7 @@ class RunConfig:
     resources: ResourcesConfig = field(default_factory=ResourcesConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     guard: GuardConfig = field(default_factory=GuardConfig)
+    watch: WatchConfig = field(default_factory=WatchConfig)
     log: LogConfig = field(default_factory=LogConfig)
     gallery_samples: Count = 6
     """Held-out samples whose reconstructions the report shows."""

@@ -2,7 +2,8 @@
 
     ready steps -> Ray tasks (bounded by the cluster's CPUs and GPUs) -> DONE.json each
 
-One step that fails does not stop the others. What is done is not run again.
+One step that fails does not stop the others. What is done is not run again. SIGTERM of the driver lets the
+trainings that run save and stop, and starts nothing more.
 """
 
 from __future__ import annotations
@@ -10,11 +11,15 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import socket
+import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import FrameType
 from typing import Any
 
 import ray
@@ -26,6 +31,7 @@ from mae_dist import storage
 from mae_dist.orchestrate.shortage import ShortageWatch
 from mae_dist.orchestrate.step import Demand, Step
 from mae_dist.orchestrate.store import RunStore
+from mae_dist.train.notices import announce_end
 
 POLL_SECONDS = 0.5
 ANSWER_SECONDS = 10.0
@@ -145,16 +151,53 @@ def run_steps(
     for status in statuses.values():
         if store.is_done(status.step) and not status.step.always:
             status.state = "kept"
+    with _sigterm() as asked_to_end:
+        _run_all(statuses, store, asked_to_end, show)
+    return list(statuses.values())
+
+
+@contextmanager
+def _sigterm() -> Iterator[threading.Event]:
+    """Set by the first SIGTERM meanwhile; a second one does what the first would have done."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():  # others cannot listen to signals
+        yield asked
+        return
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, before)
+        asked.set()
+
+    before = signal.signal(signal.SIGTERM, on_signal)
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _run_all(
+    statuses: dict[str, StepStatus],
+    store: RunStore,
+    asked_to_end: threading.Event,
+    show: Callable[[Sequence[StepStatus]], None],
+) -> None:
     running: dict[ray.ObjectRef, StepStatus] = {}
     shortage = ShortageWatch()
+    is_ending = False
     while True:
+        if asked_to_end.is_set() and not is_ending:
+            is_ending = True
+            log.warning("asked to end (SIGTERM): trainings save and stop")
+            announce_end()
         for status in statuses.values():
+            if is_ending and status.state == "waiting":
+                status.state, status.reason = "skipped", "the job was asked to end; run it again to go on"
             _advance(status, statuses, running, store)
         for warning in shortage.look([s.step for s in running.values()], _resources(), time.monotonic()):
             log.warning("%s", warning)
         show(list(statuses.values()))
         if not running and not any(status.state == "waiting" for status in statuses.values()):
-            return list(statuses.values())
+            return
         finished, _ = ray.wait(list(running), timeout=POLL_SECONDS) if running else ([], [])
         for reference in finished:
             _finish(running.pop(reference), reference, store)

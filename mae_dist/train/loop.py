@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -20,7 +20,7 @@ from mae_dist.train.guard import LossGuard
 from mae_dist.train.intake import over_ranks
 from mae_dist.train.metrics import Clock, Meters, RunLog, gather_faults
 from mae_dist.train.schedule import Schedule
-from mae_dist.train.stopping import StoppedError, StopRequest
+from mae_dist.train.stopping import Request, StoppedError, StopRequest
 from mae_dist.train.tasks import ClassifyTask
 
 
@@ -49,10 +49,12 @@ def train(
     checkpointer: Checkpointer,
     stop: StopRequest,
     run_log: RunLog,
+    beat: Callable[[], None] = lambda: None,
 ) -> Progress:
     """Train from `progress` to the schedule's end, checkpointing and logging on the way.
 
-    Raises StoppedError when it was asked to stop, with a checkpoint of the step it had reached.
+    Calls `beat` after every step. Raises StoppedError when it was asked to stop; it says what is saved, which
+    is the step it had reached, unless that was a bad one.
     """
     meters, clock, batches, logged = Meters(), Clock(), iter(feed), progress.step
     num_faults = 0
@@ -71,7 +73,8 @@ def train(
             progress = _go_back(engine, progress, pace, guard, checkpointer)
 
         checkpointer.check()
-        is_stopping = stop.is_agreed()
+        request = stop.agreed()
+        is_stopping = request is not Request.NONE
         is_last = progress.step == schedule.total_steps
         if is_last or progress.step % pace.log_every == 0:
             met = gather_faults(feed.take_faults())
@@ -98,11 +101,21 @@ def train(
             checkpointer.save(engine, progress, guard=asdict(guard.state))
             run_log.flush()
         if is_stopping and not is_last:
+            stop.settle()
             checkpointer.wait()
-            raise StoppedError(f"asked to stop at step {progress.step}; what was reached is saved")
+            raise StoppedError(_what_is_saved(progress.step, guard, checkpointer.uri), request)
+        beat()
     stop.settle()
     checkpointer.wait()
     return progress
+
+
+def _what_is_saved(step: int, guard: LossGuard, checkpoints: str) -> str:
+    if guard.state.streak == 0:
+        return f"asked to stop at step {step}, which is saved"
+    newest = checkpoint.newest(checkpoints)
+    saved = "nothing is saved yet" if newest is None else f"the newest checkpoint is of step {newest}"
+    return f"asked to stop at step {step}, a bad one ({guard.state.streak} in a row), so {saved}"
 
 
 def _go_back(

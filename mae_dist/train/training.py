@@ -54,6 +54,11 @@ class Training:
         return storage.join(self.output, "checkpoints")
 
     @property
+    def stacks(self) -> str:
+        """Folder of the stacks of workers that stood still."""
+        return storage.join(self.output, "stacks")
+
+    @property
     def export(self) -> str:
         """The weights when training is done."""
         return storage.join(self.output, "export", "model.safetensors")

@@ -29,23 +29,39 @@ from mae_dist.train.feed import Feed
 from mae_dist.train.guard import LossGuard
 from mae_dist.train.loop import Pace, evaluate, train
 from mae_dist.train.metrics import RunLog, gather_faults
+from mae_dist.train.notices import NoticeReader
 from mae_dist.train.param_groups import make_optimizer
-from mae_dist.train.stopping import StopRequest
+from mae_dist.train.stopping import StoppedError, StopRequest
 from mae_dist.train.tasks import ClassifyTask, PretrainTask
 from mae_dist.train.training import Training
+from mae_dist.train.watchdog import Watchdog, find_neighbours, name_of
 
 
 def train_worker(job: dict[str, Any]) -> dict[str, Any]:
-    """The training function of one rank; returns rank 0's summary as plain data."""
+    """The training function of one rank; returns rank 0's summary as plain data.
+
+    A training that was asked to stop returns {"stopped": what it says, "request": for what} instead: an error
+    would count as a failure, and the first rank's would end the others while they still write.
+    """
     training: Training = job["training"]
     context = ray.train.get_context()
-    rank, world = context.get_world_rank(), context.get_world_size()
+    rank = context.get_world_rank()
     _log_to_stderr(rank)
     attempt = _agree(uuid.uuid4().hex[:8])
     # One thread per CPU that Ray reserved: more would fight with the decode tasks beside us.
     torch.set_num_threads(max(1, int(training.config.resources.cpus_per_worker)))
-    device = ray.train.torch.get_device()
+    name, neighbours = name_of(attempt, rank), find_neighbours(attempt)
+    with Watchdog(training.config.watch, uri=training.stacks, name=name, neighbours=neighbours) as watchdog:
+        try:
+            return _train_and_score(training, rank, context.get_world_size(), attempt, watchdog)
+        except StoppedError as error:
+            return {"stopped": str(error), "request": int(error.request)}
 
+
+def _train_and_score(
+    training: Training, rank: int, world: int, attempt: str, watchdog: Watchdog
+) -> dict[str, Any]:
+    device = ray.train.torch.get_device()
     catalog = training.training_samples()
     schedule, pace = training.schedule(catalog), training.pace(catalog, world=world)
     task = build_task(training, num_classes=catalog.num_classes).to(device)
@@ -64,31 +80,32 @@ def train_worker(job: dict[str, Any]) -> dict[str, Any]:
         data_wait_warning=training.config.log.data_wait_warning,
         publish=ClusterMetrics(run=training.config.name, training=training.evaluation or "pretrain"),
     )
-    stop = StopRequest()
     if progress.step < schedule.total_steps:
-        stop.listen()
+        stop = StopRequest(timeout_seconds=training.config.watch.collective_seconds)
         feed = _feed(training, device, rank, attempt)
-        progress = train(
-            engine,
-            feed,
-            progress=progress,
-            schedule=schedule,
-            pace=pace,
-            guard=guard,
-            budget=training.config.data.fault_budget,
-            checkpointer=Checkpointer(
-                training.checkpoints,
-                rank=rank,
-                world=world,
-                attempt=attempt,
-                keep=training.config.checkpoint.keep,
-                keep_every=training.keep_every(catalog),
-                facts=facts,
-                fence=training.fence,
-            ),
-            stop=stop,
-            run_log=run_log,
-        )
+        with stop.listening(), NoticeReader(stop):
+            progress = train(
+                engine,
+                feed,
+                progress=progress,
+                schedule=schedule,
+                pace=pace,
+                guard=guard,
+                budget=training.config.data.fault_budget,
+                checkpointer=Checkpointer(
+                    training.checkpoints,
+                    rank=rank,
+                    world=world,
+                    attempt=attempt,
+                    keep=training.config.checkpoint.keep,
+                    keep_every=training.keep_every(catalog),
+                    facts=facts,
+                    fence=training.fence,
+                ),
+                stop=stop,
+                run_log=run_log,
+                beat=watchdog.beat,
+            )
     summary: dict[str, Any] = {"progress": asdict(progress), "world": world, "device": _device_name(device)}
     task = trained_task(training, engine, num_classes=catalog.num_classes, device=device)
     if isinstance(task, PretrainTask):
@@ -102,7 +119,7 @@ def train_worker(job: dict[str, Any]) -> dict[str, Any]:
             ahead=2,
             ledger=None,
         )
-        sums = evaluate(task, test)
+        sums = evaluate(task, watchdog.beats_over(test))
         run_log.write_faults(gather_faults(test.take_faults()), progress.step)
         summary["scores"] = {name: values.tolist() for name, values in sums.items()}
         summary["num_training_samples"] = catalog.num_samples

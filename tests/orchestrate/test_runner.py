@@ -232,6 +232,43 @@ def test_whoever_watches_sees_each_state_and_the_progress_of_a_running_step(tmp_
     assert (seen[0], seen[-1], status.state) == ("running", "done", "done")
 
 
+def test_sigterm_of_the_driver_reaches_what_runs_and_starts_nothing_more(tmp_path):
+    from ray.experimental import internal_kv
+
+    from mae_dist.orchestrate import runner
+    from mae_dist.train import notices
+
+    def train(config, output, inputs):
+        from mae_dist.train.notices import look
+        from mae_dist.train.stopping import Request
+
+        assert look() is Request.NONE
+        Path(output, "runs").touch()
+        assert wait_for(Path(output, "was-asked"))
+        assert look() is Request.END
+        return {}
+
+    sent = []
+
+    def show(statuses: Sequence[Any]) -> None:
+        if not sent and (tmp_path / "steps" / "train" / "runs").exists():
+            sent.append(os.kill(os.getpid(), signal.SIGTERM))
+        if statuses[1].state == "skipped":
+            (tmp_path / "steps" / "train" / "was-asked").touch()
+
+    first = job("train", train)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        ended = runner.run_steps([first, job("report", after=(first,))], RunStore(str(tmp_path)), show=show)
+    finally:
+        internal_kv._internal_kv_del(notices._key(), namespace=notices.NAMESPACE)
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert [(status.state, status.reason) for status in ended] == [
+        ("done", None),
+        ("skipped", "the job was asked to end; run it again to go on"),
+    ]
+
+
 def test_what_a_cluster_has_is_told_without_rays_own_names(tmp_path):
     from mae_dist.orchestrate import runner
 

@@ -1,0 +1,65 @@
+"""What the cluster tells a training: its node is about to go away, or the whole job is about to end.
+
+Ray has no call that waits for either, so a thread of every worker reads the cluster's records now and then.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import Self
+
+import ray
+from ray._private.state import state
+from ray.experimental import internal_kv
+
+from mae_dist.train.stopping import Request, StopRequest
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 2.0
+NAMESPACE = "mae_dist"
+
+
+def announce_end() -> None:
+    """Tell all trainings of this job to save and stop; from its driver."""
+    internal_kv._internal_kv_put(_key(), b"1", namespace=NAMESPACE)
+
+
+def look() -> Request:
+    """What this process should do now, by the cluster's records."""
+    if internal_kv._internal_kv_exists(_key(), namespace=NAMESPACE):
+        return Request.END
+    draining = state.get_draining_nodes()
+    return Request.MOVE if ray.get_runtime_context().get_node_id() in draining else Request.NONE
+
+
+def _key() -> str:
+    return f"end of job {ray.get_runtime_context().get_job_id()}"
+
+
+class NoticeReader:
+    """Passes notices on to a training while it runs."""
+
+    def __init__(self, stop: StopRequest) -> None:
+        self._stop = stop
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._read, name="notices", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _read(self) -> None:
+        while not self._over.wait(LOOK_SECONDS):
+            try:
+                request = look()
+            except Exception:  # whatever keeps the cluster from answering keeps no training from going on
+                log.warning("the cluster's notices cannot be read now", exc_info=True)
+                continue
+            if request is not Request.NONE:
+                self._stop.ask(request)
