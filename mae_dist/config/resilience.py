@@ -31,8 +31,8 @@ class CheckpointConfig:
 class GuardConfig:
     """When a step counts as bad, and what follows.
 
-    A loss or a gradient that is no finite number is never applied: the step is passed over on all workers and
-    its samples are written to skipped.jsonl.
+    A loss or a gradient that is no finite number is never applied: the step is skipped on all workers, weights,
+    optimiser and averages stay as they were, and its samples are written to skipped.jsonl.
     """
 
     patience: Positive = 3
@@ -42,7 +42,7 @@ class GuardConfig:
     """How often that may happen before the run stops."""
     spike: Annotated[float, Field(gt=1)] | None = None
     """A finite gradient norm above so many times the median of the last hundred good ones makes a step bad
-    too. Its update is made as optim.clip_grad_norm leaves it, but it is named and counted. Null: none is."""
+    too, from the twentieth good step on; it is skipped like the others. Null: none is too large."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -49,11 +49,11 @@ class Engine(Protocol):
         """Add this micro-batch's gradient, divided by the number of micro-batches per step."""
         ...
 
-    def step(self, lr: float) -> Tensor:
+    def step(self, lr: float, *, skip_above: float = math.inf) -> Tensor:
         """Update the parameters at this learning rate; returns the global gradient norm before clipping.
 
-        A gradient that is not finite changes nothing on any rank: the update is skipped and counted in
-        `scale`, and the norm is infinite.
+        A gradient that is not finite (the norm returned is then infinite), or of a norm above `skip_above`,
+        changes nothing on any rank: the update is skipped and counted in `scale`.
         """
         ...
 
@@ -64,7 +64,8 @@ class Engine(Protocol):
     def load(self, state: FullState, *, num_updates: int) -> None:
         """Take over a state that was saved after `num_updates` updates, skipped ones included.
 
-        It may come from any engine and any world size.
+        It may come from any engine and any world size. Raises ValueError, before anything is changed, if it
+        lacks the average that this engine keeps or is that of another optimiser.
         """
         ...
 
@@ -79,9 +80,14 @@ class FullState:
             self._pieces.setdefault((kind, name), []).append((int(start), values))
 
     @property
+    def kinds(self) -> set[str]:
+        """Kinds of fragments present."""
+        return {kind for kind, _ in self._pieces}
+
+    @property
     def state_kinds(self) -> set[str]:
         """Kinds of optimiser state present."""
-        return {kind for kind, _ in self._pieces} - {"weight", "ema", "buffer", "scalar"}
+        return self.kinds - {"weight", "ema", "buffer", "scalar"}
 
     @property
     def scalars(self) -> dict[str, float]:
@@ -161,6 +167,28 @@ def whole_weights(engine: Engine, *, kind: str, device: torch.device) -> FullSta
     return FullState(found)
 
 
+STATE_KINDS = {"AdamW": {"exp_avg", "exp_avg_sq"}, "Lars": {"momentum_buffer"}}
+"""What the optimisers of recipes keep for each value."""
+
+
+def check_fits(state: FullState, optimizer: torch.optim.Optimizer, *, averages: bool) -> None:
+    """Raise ValueError if `state` lacks wanted `averages` or comes from another kind of optimiser."""
+    if averages and "ema" not in state.kinds:
+        raise ValueError(
+            "the saved state has no moving average of the weights: it was trained with train.ema=null. Set "
+            "that again, or begin a run of its own with --set name=..."
+        )
+    name = type(optimizer).__name__
+    wanted = STATE_KINDS.get(name, state.state_kinds)
+    # Before the first update there is none.
+    if state.state_kinds not in (set(), wanted):
+        raise ValueError(
+            f"the saved state is that of another optimiser: it has {', '.join(sorted(state.state_kinds))}, and "
+            f"{name} needs {', '.join(sorted(wanted))}. Set optim.kind to what it was, or begin a run of its "
+            "own with --set name=..."
+        )
+
+
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
     """Give every group lr times its own `lr_scale` (layer decay)."""
     for group in optimizer.param_groups:
@@ -170,8 +198,11 @@ def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
 class TorchEngine:
     """Plain data parallelism: full state on every rank, gradients averaged before the update.
 
-    `ema` is the share of itself that the moving average of the weights keeps in every update; None: no
-    average.
+    The reference for the others, so plain before fast: gradients are averaged after the backward pass and
+    not beside it, and each step waits for the device once, to read the gradient's norm. Whether there is an
+    update hangs on that number, on the host the loss scale and the guard do too, and DeepSpeed reads it in the
+    same place. `ema` is the share of itself that the moving average of the weights keeps in every update;
+    None: no average.
     """
 
     def __init__(
@@ -202,7 +233,7 @@ class TorchEngine:
     def backward(self, loss: Tensor) -> None:
         (loss * (self.scale.value / self._accumulation)).backward()
 
-    def step(self, lr: float) -> Tensor:
+    def step(self, lr: float, *, skip_above: float = math.inf) -> Tensor:
         updated = [p for p in self.module.parameters() if p.grad is not None]
         gradients = [p.grad for p in updated if p.grad is not None]
         _average(gradients)
@@ -210,8 +241,9 @@ class TorchEngine:
             for gradient in gradients:
                 gradient.mul_(1 / self.scale.value)
         norm = torch.nn.utils.get_total_norm(gradients)
-        is_finite = math.isfinite(norm)
-        if is_finite:
+        size = float(norm)
+        is_finite, is_too_large = math.isfinite(size), size > skip_above
+        if is_finite and not is_too_large:
             if self._clip is not None:
                 torch.nn.utils.clip_grads_with_norm_(updated, self._clip, norm)
             set_lr(self._optimizer, lr)
@@ -220,7 +252,7 @@ class TorchEngine:
                 weights = [parameter.data for _, parameter in trained_parameters(self.module)]
                 follow(list(self._ema.values()), weights, self._ema_decay)
         self._optimizer.zero_grad(set_to_none=True)
-        self.scale.count(is_finite=is_finite)
+        self.scale.count(is_finite=is_finite, is_too_large=is_too_large)
         return norm if is_finite else torch.full_like(norm, math.inf)
 
     def fragments(self) -> Fragments:
@@ -235,6 +267,7 @@ class TorchEngine:
         return found | {f"ema/0/{name}": values.flatten() for name, values in self._ema.items()}
 
     def load(self, state: FullState, *, num_updates: int) -> None:
+        check_fits(state, self._optimizer, averages=self._ema_decay is not None)
         self.scale.load(state.scalars)
         load_weights(self.module, state)
         load_buffers(self.module, state)

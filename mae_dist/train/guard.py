@@ -1,8 +1,9 @@
 """Steps that must not be taken: losses and gradients that are no numbers, or far too large.
 
 A loss that is not finite makes the whole gradient of its rank NaN, the exchange of gradients carries that to
-all ranks, and every engine leaves a step alone whose gradient norm is not finite. So all ranks agree about a
-step without a collective of its own, and what the guard does follows from numbers that all of them have:
+all ranks, and every engine leaves a step alone whose gradient norm is not finite or above the limit that the
+guard has set from the norms before. So all ranks agree about a step without a collective of its own, and what
+the guard does follows from numbers that all of them have:
 
     bad step            named in skipped.jsonl; the weights stay as they were
     `patience` in a row the weights are blamed: back to the last good checkpoint, the steps since then skipped
@@ -77,8 +78,15 @@ class LossGuard:
         self._watched.append((loss.detach(), samples))
         return loss * torch.where(torch.isfinite(loss.detach()), 1.0, torch.nan).to(loss.dtype)
 
+    @property
+    def skip_above(self) -> float:
+        """Gradient norm above which the next step is not to be made: `spike` times the median, or infinite."""
+        if self._config.spike is None or len(self.state.norms) < ENOUGH_NORMS:
+            return math.inf
+        return self._config.spike * statistics.median(self.state.norms)
+
     def is_hopeless(self, step: int, norm: Tensor) -> bool:
-        """Judge the step that was just made; whether training has to go back to a checkpoint.
+        """Judge the step that was just made with `skip_above`; whether training has to go back to a checkpoint.
 
         Reads the norm, which the engine itself has just read. Collective only if the step was bad.
         """
@@ -123,10 +131,8 @@ class LossGuard:
     def _reason(self, norm: float) -> str | None:
         if not math.isfinite(norm):
             return "not finite"
-        limit = self._config.spike
-        norms = self.state.norms
-        if limit is not None and len(norms) >= ENOUGH_NORMS and norm > limit * statistics.median(norms):
-            return f"spike, {norm / statistics.median(norms):.1f} times the median"
+        if norm > self.skip_above:
+            return f"spike, {norm / statistics.median(self.state.norms):.1f} times the median"
         return None
 
     def _count(self, step: int, reason: str, norm: float, met: list[dict[str, Any]]) -> None:

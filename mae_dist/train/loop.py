@@ -67,7 +67,7 @@ def train(
             out = engine(batch)
             engine.backward(guard.watch(out.loss, batch["sample"]))
             meters.add(out.metrics)
-        grad_norm = engine.step(lr)
+        grad_norm = engine.step(lr, skip_above=guard.skip_above)
         progress = replace(progress, step=progress.step + 1, samples=progress.samples + pace.global_batch)
         if guard.is_hopeless(progress.step, grad_norm):
             progress = _go_back(engine, progress, pace, guard, checkpointer)
@@ -92,7 +92,12 @@ def train(
                 steps_left=schedule.total_steps - progress.step,
             )
             position = {"step": progress.step, "epoch": progress.samples / pace.samples_per_epoch}
-            scalars = {"lr": lr, "grad_norm": float(grad_norm), "faults": len(met)}
+            scalars = {
+                "lr": lr,
+                "grad_norm": float(grad_norm),
+                "skipped_updates": progress.rolled_back + engine.scale.skipped_updates,
+                "faults": len(met),
+            }
             run_log.write(position | meters.read() | scalars | figures)
             logged = progress.step
         is_due = progress.step % pace.checkpoint_every == 0 or is_stopping

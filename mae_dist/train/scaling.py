@@ -13,7 +13,8 @@ class LossScale:
     """A power of two, halved when a gradient overflowed and doubled after a long time without.
 
     Dividing a gradient by a power of two loses nothing, so the scale is not seen in the result. It depends on
-    the sequence of finite and other updates alone, which all ranks agree on, and so needs no exchange.
+    the sequence of finite and other updates alone, which all ranks agree on, and so needs no exchange. An
+    update that was skipped for a gradient too large, but finite, is no reason to change it.
     Not `dynamic` (float32 and bfloat16, whose exponents are long enough) it stays 1.
     """
 
@@ -23,9 +24,9 @@ class LossScale:
         self.value = FIRST_SCALE if dynamic else 1.0
         self.skipped_updates = 0
 
-    def count(self, *, is_finite: bool) -> None:
-        """Take note of one update: done if its gradient was finite, else skipped."""
-        self.skipped_updates += not is_finite
+    def count(self, *, is_finite: bool, is_too_large: bool = False) -> None:
+        """Take note of one update: skipped if its gradient was not finite or too large, else done."""
+        self.skipped_updates += is_too_large or not is_finite
         self._finite_in_a_row = self._finite_in_a_row + 1 if is_finite else 0
         if not self._dynamic:
             return

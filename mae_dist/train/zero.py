@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
@@ -14,6 +15,7 @@ if not torch.cuda.is_available():
     os.environ.setdefault("DS_ACCELERATOR", "cpu")
 
 import deepspeed
+from deepspeed.runtime.utils import combine_grad_norm_groups
 
 from mae_dist.train.engine import (
     Batch,
@@ -22,6 +24,7 @@ from mae_dist.train.engine import (
     MakeOptimizer,
     StepOutput,
     autocast,
+    check_fits,
     follow,
     load_buffers,
     load_weights,
@@ -99,6 +102,8 @@ class ZeroEngine:
                 "wall_clock_breakdown": False,
             },
         )
+        self._skip_above, self._norm = math.inf, torch.tensor(math.inf)
+        self._skip_what_is_too_large()
         self._pieces = list(self._partitioned_pieces() if stage == 3 else self._mapped_pieces())
         self._ema_decay = ema
         self._ema = [] if ema is None else [partition.detach().clone() for partition in self._partitions]
@@ -115,14 +120,17 @@ class ZeroEngine:
             # Only counts the micro-batch; parameters change at the boundary, in `step`.
             self._engine.step()
 
-    def step(self, lr: float) -> Tensor:
+    def step(self, lr: float, *, skip_above: float = math.inf) -> Tensor:
         set_lr(self._optimizer, lr)
+        self._skip_above = skip_above
         self._engine.step()
-        is_finite = not self._optimizer.overflow
-        if is_finite and self._ema_decay is not None:
+        # DeepSpeed's word for a step that it passed over; the reason is looked for only then.
+        is_skipped = self._optimizer.overflow
+        is_finite = not is_skipped or math.isfinite(self._norm)
+        if not is_skipped and self._ema_decay is not None:
             follow(self._ema, self._partitions, self._ema_decay)
-        self.scale.count(is_finite=is_finite)
-        return torch.as_tensor(self._engine.get_global_grad_norm())
+        self.scale.count(is_finite=is_finite, is_too_large=is_skipped and is_finite)
+        return self._norm
 
     def fragments(self) -> Fragments:
         found = shared_fragments(self.module, self.scale)
@@ -133,6 +141,7 @@ class ZeroEngine:
 
     @torch.no_grad()
     def load(self, state: FullState, *, num_updates: int) -> None:
+        check_fits(state, self._optimizer.optimizer, averages=self._ema_decay is not None)
         self.scale.load(state.scalars)
         load_buffers(self.module, state)
         updates = float(num_updates - self.scale.skipped_updates)
@@ -166,6 +175,30 @@ class ZeroEngine:
             if torch.is_tensor(values) and values.shape == self._partitions[0].shape:
                 found[kind] = [state[kind] for state in states]
         return found
+
+    def _skip_what_is_too_large(self) -> None:
+        """Let DeepSpeed leave out an update above the limit as it leaves out one that is not finite.
+
+        It learns the norm in the middle of its `step` and goes no further, with weights and moments as they
+        were, where that is infinite. So a norm above the limit is shown to it as infinite; on the device, that
+        its own look at the number stays the only one.
+        """
+        function = "_get_norm_groups" if self._stage == 3 else "scaled_global_norm"
+        measure = getattr(self._optimizer, function)
+
+        def measure_and_judge() -> Any:
+            measured = measure()
+            norm = combine_grad_norm_groups(measured) if self._stage == 3 else measured
+            self._norm = norm / self.scale.value
+            # The limit has more digits than float32, and the guard compares all of them.
+            is_too_large = self._norm.double() > self._skip_above
+            shown = [
+                torch.where(is_too_large, torch.full_like(part, math.inf), part)
+                for part in (measured if self._stage == 3 else [measured])
+            ]
+            return shown if self._stage == 3 else shown[0]
+
+        setattr(self._optimizer, function, measure_and_judge)
 
     def _mapped_pieces(self) -> Iterator[Piece]:
         """Stages 1 and 2: a partition is a stretch of all parameters of a group."""

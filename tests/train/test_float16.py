@@ -10,7 +10,6 @@ import torch
 
 from mae_dist.train.engine import FullState, whole_weights
 from mae_dist.train.scaling import FIRST_SCALE
-from tests.ranks import run_ranks
 from tests.train.engines import LRS, global_batch, make_engine, train_step
 
 pytestmark = pytest.mark.slow
@@ -53,8 +52,8 @@ def train_all(rank: int) -> dict[str, dict]:
 
 
 @pytest.fixture(scope="module")
-def trained():
-    return run_ranks(2, train_all)
+def trained(two_ranks):
+    return two_ranks(train_all)
 
 
 @pytest.mark.parametrize("kind", KINDS)

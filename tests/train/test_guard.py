@@ -11,7 +11,6 @@ import torch
 from mae_dist.config.resilience import GuardConfig
 from mae_dist.train import checkpoint
 from mae_dist.train.guard import LossGuard, NonFiniteLossError
-from tests.ranks import run_ranks
 from tests.train.small_training import train_small
 
 
@@ -69,9 +68,9 @@ def train_on_rank(rank: int, folder: str, leave_out: tuple[int, ...]):
 
 
 @pytest.mark.slow
-def test_a_batch_of_nans_on_one_rank_is_left_out_on_all_as_if_it_had_not_been_there(tmp_path):
-    found = run_ranks(2, train_on_rank, str(tmp_path / "met"), ())
-    without = run_ranks(2, train_on_rank, str(tmp_path / "without"), (6,))
+def test_a_batch_of_nans_on_one_rank_is_left_out_on_all_as_if_it_had_not_been_there(tmp_path, two_ranks):
+    found = two_ranks(train_on_rank, str(tmp_path / "met"), ())
+    without = two_ranks(train_on_rank, str(tmp_path / "without"), (6,))
     assert [weights for weights, _ in found] == [weights for weights, _ in without]
     assert found[0] == found[1]
     assert found[0][1] == [(6, 6)]

@@ -17,7 +17,6 @@ from mae_dist.train.intake import (
     figures,
     over_ranks,
 )
-from tests.ranks import run_ranks
 from tests.train.test_feed import STATS
 
 DECODING = Intake(
@@ -102,5 +101,5 @@ def intake_of_rank(rank: int) -> Intake:
     return over_ranks(Intake(waited_seconds=1.0 + rank, decodes=10.0 * (1 + rank)))
 
 
-def test_over_ranks_work_adds_up_and_the_longest_wait_counts():
-    assert run_ranks(2, intake_of_rank) == [Intake(waited_seconds=2.0, decodes=30.0)] * 2
+def test_over_ranks_work_adds_up_and_the_longest_wait_counts(two_ranks):
+    assert two_ranks(intake_of_rank) == [Intake(waited_seconds=2.0, decodes=30.0)] * 2
