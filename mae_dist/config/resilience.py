@@ -31,8 +31,8 @@ class CheckpointConfig:
 class GuardConfig:
     """When a step counts as bad, and what follows.
 
-    A loss or a gradient that is no finite number is never applied: the step is skipped on all workers, weights,
-    optimiser and averages stay as they were, and its samples are written to skipped.jsonl.
+    A loss or a gradient that is no finite number is never applied: the step is skipped on all workers, which
+    leave weights, optimiser and averages as they were, and its samples are written to skipped.jsonl.
     """
 
     patience: Positive = 3

@@ -1,16 +1,11 @@
-"""How large each model is and what a forward pass costs, by formula: no weights are allocated, no torch.
-
-A multiply-add counts as one, as in both papers ("GFLOPs" there). Counted are the matrix products: patch
-embedding, query/key/value, attention scores and their weighted sum, output, MLP, bridge, prediction. Norms,
-softmax, GELU, biases and positions are not.
-"""
+"""How large each named model is and what a forward pass of it costs: no weights are allocated, no torch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from mae_dist.config.geometry import ARCHITECTURES, Architecture, Grid, Stack
+from mae_dist.model.operations import forward_multiply_adds
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,19 +29,6 @@ class Parameters:
         return self.trainable + self.fixed_positions
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class MultiplyAdds:
-    """Multiply-adds of one forward pass of one sample."""
-
-    encoder: int
-    decoder: int
-
-    @property
-    def total(self) -> int:
-        """encoder + decoder."""
-        return self.encoder + self.decoder
-
-
 def num_parameters(architecture: Architecture, grid: Grid) -> Parameters:
     """Parameters for inputs of `grid`, which only fixed positions depend on."""
     encoder, decoder = architecture.encoder, architecture.decoder
@@ -63,39 +45,6 @@ def num_parameters(architecture: Architecture, grid: Grid) -> Parameters:
         + (decoder.width + 1) * patch_values,
         fixed_positions=table_rows * (encoder.width + decoder.width),
     )
-
-
-def forward_multiply_adds(
-    architecture: Architecture,
-    grid: Grid,
-    num_kept: int,
-    *,
-    counting: Literal["published", "executed"] = "published",
-) -> MultiplyAdds:
-    """Cost of one pretraining forward pass that keeps `num_kept` of the tokens.
-
-    published: what the authors' code does; it embeds hidden patches too, and MAE's also predicts kept ones.
-    executed: what this code does, gathering first and predicting hidden tokens only; use it for utilisation.
-    """
-    encoder, decoder = architecture.encoder, architecture.decoder
-    extra = int(architecture.class_token)
-    num_embedded, num_predicted = num_kept, grid.num_tokens - num_kept
-    if counting == "published":
-        num_embedded = grid.num_tokens
-        if architecture.class_token:
-            num_predicted = grid.num_tokens + extra
-    return MultiplyAdds(
-        encoder=num_embedded * _patch_values(architecture) * encoder.width
-        + _stack_multiply_adds(encoder, num_kept + extra),
-        decoder=(num_kept + extra) * encoder.width * decoder.width
-        + _stack_multiply_adds(decoder, grid.num_tokens + extra)
-        + num_predicted * decoder.width * _patch_values(architecture),
-    )
-
-
-def encoder_multiply_adds(architecture: Architecture, grid: Grid) -> int:
-    """Cost of encoding a whole input, nothing masked, as fine-tuning does (its head is not counted)."""
-    return forward_multiply_adds(architecture, grid, grid.num_tokens).encoder
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -152,7 +101,8 @@ def _size(name: str, frames: int, height: int, width: int) -> Size:
     else:
         num_kept = grid.frames * (grid.per_frame - 9 * grid.per_frame // 10)
     parameters = num_parameters(architecture, grid)
-    executed = forward_multiply_adds(architecture, grid, num_kept, counting="executed")
+    published = forward_multiply_adds(architecture, grid, num_kept=num_kept, counting="published")
+    executed = forward_multiply_adds(architecture, grid, num_kept=num_kept, counting="executed")
     return Size(
         name=name,
         patch=architecture.patch,
@@ -171,9 +121,9 @@ def _size(name: str, frames: int, height: int, width: int) -> Size:
         parameters=parameters.total,
         encoder_parameters=parameters.encoder,
         decoder_parameters=parameters.decoder,
-        pretrain_multiply_adds=forward_multiply_adds(architecture, grid, num_kept).total,
+        pretrain_multiply_adds=published.total,
         pretrain_multiply_adds_executed=executed.total,
-        finetune_multiply_adds=encoder_multiply_adds(architecture, grid),
+        finetune_multiply_adds=forward_multiply_adds(architecture, grid).total,
     )
 
 
@@ -187,9 +137,3 @@ def _stack_parameters(stack: Stack, key_bias: bool) -> int:
     mlp = 2 * width * hidden + hidden + width
     norms = 2 * 2 * width
     return stack.depth * (attention + mlp + norms) + 2 * width
-
-
-def _stack_multiply_adds(stack: Stack, num_tokens: int) -> int:
-    width, hidden = stack.width, int(stack.width * stack.mlp_ratio)
-    per_token = 4 * width * width + 2 * width * hidden
-    return stack.depth * (num_tokens * per_token + 2 * num_tokens**2 * width)

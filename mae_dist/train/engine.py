@@ -183,9 +183,9 @@ def check_fits(state: FullState, optimizer: torch.optim.Optimizer, *, averages: 
     # Before the first update there is none.
     if state.state_kinds not in (set(), wanted):
         raise ValueError(
-            f"the saved state is that of another optimiser: it has {', '.join(sorted(state.state_kinds))}, and "
-            f"{name} needs {', '.join(sorted(wanted))}. Set optim.kind to what it was, or begin a run of its "
-            "own with --set name=..."
+            f"the saved state is that of another optimiser: it has {', '.join(sorted(state.state_kinds))}, "
+            f"and {name} needs {', '.join(sorted(wanted))}. Set optim.kind to what it was, or begin a run of "
+            "its own with --set name=..."
         )
 
 
@@ -199,10 +199,10 @@ class TorchEngine:
     """Plain data parallelism: full state on every rank, gradients averaged before the update.
 
     The reference for the others, so plain before fast: gradients are averaged after the backward pass and
-    not beside it, and each step waits for the device once, to read the gradient's norm. Whether there is an
-    update hangs on that number, on the host the loss scale and the guard do too, and DeepSpeed reads it in the
-    same place. `ema` is the share of itself that the moving average of the weights keeps in every update;
-    None: no average.
+    not beside it, and each step waits for the device once, to read the gradient's norm: whether there is an
+    update depends on it, and with that the loss scale and what the guard does next. DeepSpeed reads it too.
+    `ema` is the share of itself that the moving average of the weights keeps in every update; None: no
+    average.
     """
 
     def __init__(

@@ -80,13 +80,13 @@ class LossGuard:
 
     @property
     def skip_above(self) -> float:
-        """Gradient norm above which the next step is not to be made: `spike` times the median, or infinite."""
+        """Gradient norm above which the next step is not to be made: `spike` times the median, or inf."""
         if self._config.spike is None or len(self.state.norms) < ENOUGH_NORMS:
             return math.inf
         return self._config.spike * statistics.median(self.state.norms)
 
     def is_hopeless(self, step: int, norm: Tensor) -> bool:
-        """Judge the step that was just made with `skip_above`; whether training has to go back to a checkpoint.
+        """Judge the step made with `skip_above`; whether training has to go back to a checkpoint.
 
         Reads the norm, which the engine itself has just read. Collective only if the step was bad.
         """

@@ -180,8 +180,8 @@ class ZeroEngine:
         """Let DeepSpeed leave out an update above the limit as it leaves out one that is not finite.
 
         It learns the norm in the middle of its `step` and goes no further, with weights and moments as they
-        were, where that is infinite. So a norm above the limit is shown to it as infinite; on the device, that
-        its own look at the number stays the only one.
+        were, where that is infinite. So a norm above the limit is shown to it as infinite: on the device, so
+        that the host waits for it no more often than before.
         """
         function = "_get_norm_groups" if self._stage == 3 else "scaled_global_norm"
         measure = getattr(self._optimizer, function)

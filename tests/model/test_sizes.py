@@ -1,4 +1,4 @@
-"""Parameter counts and costs: as published, and as the real modules have them."""
+"""Parameter counts as published and as the real modules have them, and the table of named sizes."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from dataclasses import asdict
 
 import pytest
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from mae_dist.config.geometry import ARCHITECTURES, architecture
-from mae_dist.model.encoder import patch_values
 from mae_dist.model.mae import MaskedAutoencoder
-from mae_dist.model.sizes import INPUTS, encoder_multiply_adds, forward_multiply_adds, num_parameters, table
+from mae_dist.model.operations import forward_multiply_adds
+from mae_dist.model.sizes import INPUTS, num_parameters, table
 
 ROWS = {row.name: row for row in table()}
-MILLION, BILLION = 1e6, 1e9
+MILLION = 1e6
 
 
 @pytest.mark.parametrize(
@@ -46,45 +45,10 @@ def test_parameters_of_the_parts_are_as_published(size, encoder, decoder):
     assert [round(part, 2) for part in parts] == [encoder, decoder]
 
 
-@pytest.mark.parametrize(
-    ("size", "encoder", "decoder", "digits"),
-    [
-        ("mae_base", 4.4, 5.4, 1),
-        ("mae_large", 15.4, 5.4, 1),
-        ("mae_huge", 41.4, 7.1, 1),
-        ("videomae_small", 4.56, 6.98, 2),
-        ("videomae_base", 15.91, 19.53, 2),
-        ("videomae_large", 52.0, 90.6, 1),
-        ("videomae_huge", 105.8, 131.8, 1),
-    ],
-)
-def test_pretraining_costs_are_as_published(size, encoder, decoder, digits):
-    grid = grid_of(size)
-    cost = forward_multiply_adds(ARCHITECTURES[size], grid, ROWS[size].num_kept)
-    parts = (cost.encoder / BILLION, cost.decoder / BILLION)
-    assert [round(part, digits) for part in parts] == [encoder, decoder]
-
-
-@pytest.mark.parametrize(
-    ("size", "billions"),
-    [
-        ("videomae_small", 56.9),
-        ("videomae_base", 180.3),
-        ("videomae_large", 596.8),
-        ("videomae_huge", 1191.0),
-    ],
-)
-def test_costs_of_encoding_a_whole_clip_are_as_published(size, billions):
-    assert round(ROWS[size].finetune_multiply_adds / BILLION, 1) == billions
-
-
-@pytest.mark.parametrize(
-    ("size", "decoder_depth", "parameters", "multiply_adds"), [("videomae_large", 4, 317.78, 83.0)]
-)
-def test_a_shallower_decoder_is_counted_as_published(size, decoder_depth, parameters, multiply_adds):
-    shallow, grid = architecture(size, decoder_depth=decoder_depth), grid_of(size)
-    assert round(num_parameters(shallow, grid).total / MILLION, 2) == parameters
-    assert round(forward_multiply_adds(shallow, grid, 160).total / BILLION, 1) == multiply_adds
+def test_parameters_of_a_shallower_decoder_are_as_published():
+    size = "videomae_large"
+    shallow = architecture(size, decoder_depth=4)
+    assert round(num_parameters(shallow, grid_of(size)).total / MILLION, 2) == 317.78
 
 
 @pytest.mark.parametrize(
@@ -112,30 +76,18 @@ def test_counted_parameters_are_those_of_the_real_module(size):
     assert sum(p.numel() for p in model.parameters()) - encoder == counted.decoder
 
 
-@pytest.mark.parametrize("size", sorted(ARCHITECTURES))
-def test_counted_costs_are_those_that_torch_counts_in_the_real_module(size):
-    model, row = meta_model(size), ROWS[size]
-    num_hidden = row.num_tokens - row.num_kept
-
-    def meta(*shape: int, **kind) -> torch.Tensor:
-        return torch.empty(1, *shape, device="meta", **kind)
-
-    values = patch_values(ARCHITECTURES[size])
-    with FlopCounterMode(display=False) as pretraining, torch.no_grad():
-        model(
-            meta(row.num_kept, values),
-            meta(row.num_kept, dtype=torch.int64),
-            meta(num_hidden, dtype=torch.int64),
-        )
-    assert pretraining.get_total_flops() == 2 * row.pretrain_multiply_adds_executed
-    with FlopCounterMode(display=False) as encoding, torch.no_grad():
-        model.encode(meta(row.num_tokens, values))
-    assert encoding.get_total_flops() == 2 * encoder_multiply_adds(ARCHITECTURES[size], grid_of(size))
-
-
 def test_the_table_has_every_named_size_and_turns_into_json():
     assert set(ROWS) == set(ARCHITECTURES)
     assert len(json.loads(json.dumps([asdict(row) for row in table()]))) == len(ARCHITECTURES)
+
+
+def test_the_table_costs_what_is_published_and_what_is_done_here():
+    row = ROWS["videomae_base"]
+    model, grid = ARCHITECTURES["videomae_base"], grid_of("videomae_base")
+    executed = forward_multiply_adds(model, grid, num_kept=row.num_kept, counting="executed").total
+    assert round(row.pretrain_multiply_adds / 1e9, 2) == 35.44
+    assert row.pretrain_multiply_adds_executed == executed
+    assert round(row.finetune_multiply_adds / 1e9, 1) == 180.3
 
 
 def test_sizes_are_listed_without_importing_torch():
