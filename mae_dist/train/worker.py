@@ -64,6 +64,10 @@ def _train_and_score(
     device = ray.train.torch.get_device()
     catalog = training.training_samples()
     schedule, pace = training.schedule(catalog), training.pace(catalog, world=world)
+    newest = _agree(checkpoint.newest(training.checkpoints) if rank == 0 else None)
+    is_done = newest is not None and newest >= schedule.total_steps
+    # Decoding starts its processes while the engine is built.
+    feed = None if is_done else _feed(training, device, rank, attempt)
     task = build_task(training, num_classes=catalog.num_classes).to(device)
     if training.train.activation_checkpointing:
         recompute_activations(task)
@@ -71,7 +75,7 @@ def _train_and_score(
         compile_in_place(task.model, device)
     engine = build_engine(task, training, pace, device)
     facts = drift.facts(training.config, autocast_dtype=autocast_dtype(training.train.precision, device))
-    progress, guard = _resume(training, engine, facts, device)
+    progress, guard = _resume(training, newest, engine, facts, device)
     run_log = RunLog(
         training.output,
         total_steps=schedule.total_steps,
@@ -80,9 +84,8 @@ def _train_and_score(
         data_wait_warning=training.config.log.data_wait_warning,
         publish=ClusterMetrics(run=training.config.name, training=training.evaluation or "pretrain"),
     )
-    if progress.step < schedule.total_steps:
+    if feed is not None:
         stop = StopRequest(timeout_seconds=training.config.watch.collective_seconds)
-        feed = _feed(training, device, rank, attempt)
         with stop.listening(), NoticeReader(stop):
             progress = train(
                 engine,
@@ -217,14 +220,13 @@ def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
 
 
 def _resume(
-    training: Training, engine: Engine, facts: Mapping[str, str], device: torch.device
+    training: Training, newest: int | None, engine: Engine, facts: Mapping[str, str], device: torch.device
 ) -> tuple[Progress, LossGuard]:
-    """Load the newest whole checkpoint of this very training, if there is one, and what its guard knew.
+    """Load this training's checkpoint of step `newest`, if there is one, and what its guard knew.
 
     Raises DriftError if it was made by another kind of run, CheckpointError if it turns out damaged: the next
     worker group then begins at the one before it, as its data have to.
     """
-    newest = _agree(checkpoint.newest(training.checkpoints) if dist.get_rank() == 0 else None)
     progress, state = Progress(), {}
     if newest is not None:
         manifest = checkpoint.read_manifest(training.checkpoints, newest)

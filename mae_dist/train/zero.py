@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import os
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ if not torch.cuda.is_available():
     os.environ.setdefault("DS_ACCELERATOR", "cpu")
 
 import deepspeed
+from deepspeed.runtime import compiler
 from deepspeed.runtime.utils import combine_grad_norm_groups
 
 from mae_dist.train.engine import (
@@ -36,6 +38,21 @@ from mae_dist.train.scaling import LossScale
 
 # The shared-memory all-reduce compiles C++ at start (36 s) and takes all ranks to be on one host.
 deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+
+
+def _import_muon() -> None:
+    """DeepSpeed asks of each optimiser whether it is its Muon, whose module compiles functions when imported.
+
+    That loads all of torch's compiler, a second of CPU whenever a worker starts; nothing here calls them.
+    """
+    compile_, compiler.compile = compiler.compile, lambda: compiler.dummy_decorator
+    try:
+        importlib.import_module("deepspeed.runtime.zero.muon.muon_optimizer")
+    finally:
+        compiler.compile = compile_
+
+
+_import_muon()
 
 WHOLE_NUMEL = 10_000
 """Stage 3 leaves parameters up to this size (biases and norms) whole on every rank: gathering them would cost
