@@ -26,8 +26,6 @@ TRAIN_SETTINGS = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.25",
     # When a node is lost Ray tries the old size once more before it knows; it would wait a minute for that.
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "30",
-    # Of a group that has failed there is nothing to take leave of.
-    "TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S": "2",
     # Our own NoticeReader saves and moves; this one would only log that it is there.
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
 }
@@ -49,6 +47,9 @@ class _ListeningBackend(TorchConfig().backend_cls):
     def on_training_start(self, worker_group: Any, backend_config: Any) -> None:
         super().on_training_start(worker_group, backend_config)
         worker_group.execute(catch_sigterm)
+
+    def on_shutdown(self, worker_group: Any, backend_config: Any) -> None:
+        """Nothing: Ray ends the processes next, and would wait for half a minute for one that stands still."""
 
 
 class ListeningTorchConfig(TorchConfig):
