@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from mae_dist.config.duration import Duration
 from mae_dist.config.quantities import Count, Length, Positive
@@ -83,5 +85,9 @@ class ResourcesConfig:
     offload: Literal["none", "optimizer", "parameters"] = "none"
     """What DeepSpeed keeps in the memory of the host: the optimiser's state, which is then updated there, or
     with zero_stage 3 the weights too."""
+    peak_tflops: Annotated[float, Field(gt=0)] | None = None
+    """What one worker's device can do at most, in 10^12 dense operations per second at the precision used,
+    so that the log can say which share of it the model needs (MFU). Null: the data sheet's value for common
+    GPUs, and no share for others."""
     max_failures: Count = 3
     """Worker-group restarts before the step counts as failed."""

@@ -19,6 +19,8 @@ pretraining
   loss_first, loss_last    of the first and the last logged line.
   seconds           wall-clock of training; after a resume only the steps that count are timed.
   samples_per_second       median of the logged lines, over all workers together.
+  tflops, mfu       medians: operations the model needed per second and worker / 1e12, and as a share of the
+                    peak of its device; null where nothing is known of that.
   data_wait_share   share of the step time spent waiting for data, lines weighted by their time.
   decode_cpu_ms, read_bytes_per_second     medians: CPU time per decoded sample, bytes read.
   storage_requests, storage_retries        sums: to object stores, and repetitions of them.
@@ -107,6 +109,7 @@ def _pretraining(run: RunFiles) -> dict[str, Any]:
     lines = run.metrics
     last = lines[-1] if lines else {}
     steps = last.get("step", 0)
+    medians = ("samples_per_second", "tflops", "mfu", "decode_cpu_ms", "read_bytes_per_second")
     return {
         "steps": steps,
         "planned_steps": _planned_steps(run),
@@ -117,12 +120,9 @@ def _pretraining(run: RunFiles) -> dict[str, Any]:
         "loss_first": lines[0].get("loss") if lines else None,
         "loss_last": last.get("loss"),
         "seconds": training_seconds([line.get("seconds") for line in lines]),
-        "samples_per_second": _over(lines, "samples_per_second", statistics.median),
+        **{name: _over(lines, name, statistics.median) for name in medians},
+        **{name: _over(lines, name, math.fsum) for name in ("storage_requests", "storage_retries")},
         "data_wait_share": _data_wait_share(lines),
-        "decode_cpu_ms": _over(lines, "decode_cpu_ms", statistics.median),
-        "read_bytes_per_second": _over(lines, "read_bytes_per_second", statistics.median),
-        "storage_requests": _over(lines, "storage_requests", math.fsum),
-        "storage_retries": _over(lines, "storage_retries", math.fsum),
         "faults": len(run.faults),
         "faulty_samples": _faulty_samples(run.faults),
         "torn_log_lines": run.torn_lines,

@@ -71,6 +71,7 @@ def _facts(report: Report) -> Table:
         ],
         "speed": [
             f"{wording.rate(pretraining['samples_per_second'])} samples/s,",
+            *([] if pretraining["mfu"] is None else [f"MFU {wording.percent(pretraining['mfu'])},"]),
             f"{wording.percent(pretraining['data_wait_share'])} of the time waiting for data,",
             wording.plural(pretraining["faults"], "fault"),
         ],

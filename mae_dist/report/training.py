@@ -43,6 +43,7 @@ def data(report: Report, *, unit: str) -> Html:
         "Samples seen": f"{wording.plural(pretraining['samples'], unit)}, "
         f"{wording.significant(pretraining['epochs'])} epochs",
         "Throughput": f"{wording.rate(pretraining['samples_per_second'])} {unit}s per second, all workers",
+        "Arithmetic": _arithmetic_words(pretraining),
         "Data wait": f"{wording.percent(pretraining['data_wait_share'])} of the step time",
         "Decoding": _decoding_words(pretraining, unit),
         "Requests to object stores": _request_words(pretraining),
@@ -74,6 +75,15 @@ def _source_words(catalog: Mapping[str, Any], samples: int) -> dict[str, str]:
         f"{wording.significant(samples * source['share'] / source['num_samples'])} epochs of its own"
         for name, source in (catalog.get("sources") or {}).items()
     }
+
+
+def _arithmetic_words(pretraining: Mapping[str, Any]) -> str:
+    if pretraining["tflops"] is None:
+        return wording.UNKNOWN
+    words = f"{wording.significant(pretraining['tflops'])} TFLOP/s per worker needed by the model"
+    if pretraining["mfu"] is None:
+        return f"{words}; the device's peak is not known (resources.peak_tflops)"
+    return f"{words}, {wording.percent(pretraining['mfu'])} of the device's peak (MFU)"
 
 
 def _decoding_words(pretraining: Mapping[str, Any], unit: str) -> str:

@@ -273,10 +273,13 @@ class TorchEngine:
         load_buffers(self.module, state)
         updates = float(num_updates - self.scale.skipped_updates)
         for name, parameter in trained_parameters(self.module):
-            self._optimizer.state[parameter] = {
+            kept = {
                 kind: state.flat(kind, name, parameter.numel()).view_as(parameter).clone().to(parameter)
                 for kind in state.state_kinds
-            } | {"step": torch.tensor(updates, device=parameter.device)}
+            }
+            # An optimiser begins with its state where it finds none at all.
+            step = {"step": torch.tensor(updates, device=parameter.device)} if kept else {}
+            self._optimizer.state[parameter] = kept | step
         for name, values in self._ema.items():
             values.copy_(state.flat("ema", name, values.numel()).view_as(values))
 

@@ -22,6 +22,7 @@ from mae_dist.train.metrics import Clock, Meters, RunLog, gather_faults
 from mae_dist.train.schedule import Schedule
 from mae_dist.train.stopping import Request, StoppedError, StopRequest
 from mae_dist.train.tasks import ClassifyTask
+from mae_dist.train.utilisation import Utilisation
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,6 +49,7 @@ def train(
     budget: FaultBudget,
     checkpointer: Checkpointer,
     stop: StopRequest,
+    utilisation: Utilisation,
     run_log: RunLog,
     beat: Callable[[], None] = lambda: None,
 ) -> Progress:
@@ -56,7 +58,7 @@ def train(
     Calls `beat` after every step. Raises StoppedError when it was asked to stop; it says what is saved, which
     is the step it had reached, unless that was a bad one.
     """
-    meters, clock, batches, logged = Meters(), Clock(), iter(feed), progress.step
+    meters, clock, batches, logged = Meters(), Clock(utilisation), iter(feed), progress.step
     num_faults = 0
     while progress.step < schedule.total_steps:
         lr = schedule.lr(progress.step)

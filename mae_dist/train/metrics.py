@@ -25,6 +25,7 @@ from torch.utils.tensorboard import SummaryWriter
 from mae_dist import storage
 from mae_dist.train import intake
 from mae_dist.train.intake import Intake, WaitWatch
+from mae_dist.train.utilisation import Utilisation
 
 log = logging.getLogger(__name__)
 
@@ -56,18 +57,17 @@ class Meters:
 class Clock:
     """Throughput, the data plane's figures and time left, measured between two readings."""
 
-    def __init__(self) -> None:
+    def __init__(self, utilisation: Utilisation) -> None:
+        self._utilisation = utilisation
         self._started = self._last = time.perf_counter()
 
     def read(self, *, samples: int, taken: Intake, steps: int, steps_left: int) -> dict[str, float]:
         """Figures for the interval that ends now, in which `steps` updates used `samples` samples."""
         now = time.perf_counter()
         spent, self._last = now - self._last, now
-        speed = {
-            "samples_per_second": samples / spent,
-            "seconds": now - self._started,
-            "eta_seconds": spent / steps * steps_left,
-        }
+        rate = samples / spent
+        speed = {"samples_per_second": rate} | self._utilisation.figures(rate)
+        speed |= {"seconds": now - self._started, "eta_seconds": spent / steps * steps_left}
         return speed | intake.figures(taken, seconds=spent)
 
 
@@ -132,16 +132,17 @@ class RunLog:
 
 
 def describe(line: dict[str, Any], total_steps: int) -> str:
-    """A log line for people: step, loss, lr, throughput, data wait, time left; faults and repeated requests
-    if there were any."""
+    """A log line for people: step, loss, lr, throughput, data wait, time left; utilisation where it is known,
+    faults and repeated requests if there were any."""
     loss = "not finite" if line["loss"] is None else f"{line['loss']:.4f}"
     minutes, seconds = divmod(round(line["eta_seconds"]), 60)
     troubles = {"replaced": line["faults"], "requests repeated": line["storage_retries"]}
     trouble = "".join(f"{number:.0f} {what}  " for what, number in troubles.items() if number)
+    utilisation = f"MFU {line['mfu']:.1%}  " if "mfu" in line else ""
     return (
         f"step {line['step']}/{total_steps}  loss {loss}  lr {line['lr']:.2e}  "
-        f"{line['samples_per_second']:.0f} samples/s  data wait {line['data_wait_share']:.1%}  "
-        f"{trouble}ETA {minutes}:{seconds:02d}"
+        f"{line['samples_per_second']:.0f} samples/s  {utilisation}"
+        f"data wait {line['data_wait_share']:.1%}  {trouble}ETA {minutes}:{seconds:02d}"
     )
 
 

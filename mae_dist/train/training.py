@@ -9,7 +9,9 @@ from mae_dist.config.optimisation import TrainConfig
 from mae_dist.config.schema import EvaluationConfig, RunConfig
 from mae_dist.data.batch import StreamSpec
 from mae_dist.data.catalog import Catalog
+from mae_dist.data.masking import keep_ids
 from mae_dist.data.mix import Samples, load_samples
+from mae_dist.model.operations import forward_multiply_adds, training_operations
 from mae_dist.storage.fence import Fence
 from mae_dist.train.loop import Pace
 from mae_dist.train.schedule import Schedule, schedule_of
@@ -119,6 +121,16 @@ class Training:
                 ),
             ),
         )
+
+    def operations(self, *, num_classes: int) -> int:
+        """Of one sample in a training step, as they are needed (see model/operations.py)."""
+        config, protocol = self.config, self.protocol
+        architecture, grid = config.model.architecture, config.grid
+        if protocol is not None:
+            forward = forward_multiply_adds(architecture, grid, num_classes=num_classes)
+            return training_operations(forward, is_encoder_frozen=protocol.protocol == "linear_probe")
+        kept = keep_ids(config.mask.kind, grid, config.mask.ratio, seed=0, epoch=0, sample=0)
+        return training_operations(forward_multiply_adds(architecture, grid, num_kept=len(kept)))
 
     def keep_every(self, catalog: Samples) -> int | None:
         """Steps of which the first checkpoint is kept for good; None: only the newest ones are kept."""

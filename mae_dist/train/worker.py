@@ -34,6 +34,7 @@ from mae_dist.train.param_groups import make_optimizer
 from mae_dist.train.stopping import StoppedError, StopRequest
 from mae_dist.train.tasks import ClassifyTask, PretrainTask
 from mae_dist.train.training import Training
+from mae_dist.train.utilisation import Utilisation, known_peak
 from mae_dist.train.watchdog import Watchdog, find_neighbours, name_of
 
 
@@ -106,6 +107,7 @@ def _train_and_score(
                     fence=training.fence,
                 ),
                 stop=stop,
+                utilisation=utilisation(training, catalog, world=world, device=device),
                 run_log=run_log,
                 beat=watchdog.beat,
             )
@@ -154,6 +156,17 @@ class ClusterMetrics:
                 metric.set(value, tags=self._tags)
             elif value:  # a counter refuses to grow by nothing
                 metric.inc(value, tags=self._tags)
+
+
+def utilisation(training: Training, samples: Samples, *, world: int, device: torch.device) -> Utilisation:
+    """What turns this training's throughput into the use of its devices; a stated peak goes first."""
+    dtype = autocast_dtype(training.train.precision, device)
+    stated = training.config.resources.peak_tflops
+    return Utilisation(
+        operations=training.operations(num_classes=samples.num_classes),
+        world=world,
+        peak_tflops=known_peak(_device_name(device), dtype) if stated is None else stated,
+    )
 
 
 def build_task(training: Training, *, num_classes: int) -> PretrainTask | ClassifyTask:

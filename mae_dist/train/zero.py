@@ -163,9 +163,10 @@ class ZeroEngine:
         load_buffers(self.module, state)
         updates = float(num_updates - self.scale.skipped_updates)
         for partition in self._partitions:
-            self._optimizer.optimizer.state[partition] = {
-                kind: torch.zeros_like(partition) for kind in state.state_kinds
-            } | {"step": torch.tensor(updates, device=partition.device)}
+            kept = {kind: torch.zeros_like(partition) for kind in state.state_kinds}
+            # An optimiser begins with its state where it finds none at all.
+            step = {"step": torch.tensor(updates, device=partition.device)} if kept else {}
+            self._optimizer.optimizer.state[partition] = kept | step
         for kind, partitions in self._partitions_by_kind().items():
             for piece in self._pieces:
                 whole = state.flat(kind, piece.name, self.trained[piece.name])

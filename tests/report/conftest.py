@@ -129,6 +129,8 @@ class FakeRun:
                 "lr": 1e-3 * min(step / 40, 0.5 + 0.5 * np.cos(np.pi * step / num_steps)),
                 "grad_norm": 1.0,
                 "samples_per_second": 100.0 + step % 7,
+                "tflops": 0.075,
+                "mfu": 0.25,
                 "data_wait_share": 0.01,
                 "decode_cpu_ms": 41.5,
                 "read_bytes_per_second": 2.5e6,

@@ -38,6 +38,20 @@ def test_every_evaluation_appears_with_its_numbers_and_the_published_source(fini
         assert words in text
 
 
+def test_the_use_of_the_devices_stands_beside_the_throughput(finished_page):
+    words = "0.075 TFLOP/s per worker needed by the model, 25.0 % of the device's peak (MFU)"
+    assert words in finished_page.text
+
+
+def test_a_peak_that_is_not_known_is_said_to_be(page_of, fake_run):
+    fake_run.write_config()
+    fake_run.write("metrics.jsonl", json.dumps({"step": 1, "loss": 1.0, "tflops": 0.5}))
+    words = (
+        "0.5 TFLOP/s per worker needed by the model; the device's peak is not known (resources.peak_tflops)"
+    )
+    assert words in page_of(fake_run).text
+
+
 def test_a_gain_within_two_standard_errors_is_not_called_one(finished_page):
     assert "Linear probe : no gain shown at this scale." in finished_page.text
     assert "see the schedule notes" in finished_page.text

@@ -128,6 +128,7 @@ def test_pretraining_is_summed_up_from_its_lines(report_of, finished_run):
     assert pretraining["seconds"] == pytest.approx(120)
     assert pretraining["data_wait_share"] == pytest.approx(0.01)
     assert 100 <= pretraining["samples_per_second"] < 107
+    assert (pretraining["tflops"], pretraining["mfu"]) == (0.075, 0.25)
     assert (pretraining["decode_cpu_ms"], pretraining["read_bytes_per_second"]) == (41.5, 2.5e6)
     assert (pretraining["storage_requests"], pretraining["storage_retries"]) == (2000, 1)
 

@@ -17,7 +17,7 @@ def test_the_table_shows_every_evaluation_beside_its_baseline(report_of, finishe
     text = printed(report_of(finished_run))
     for words in ["demo (complete)", "41.2 ± 2.0", "39.8 ± 2.0", "+1.5 ± 2.8", "no gain shown"]:
         assert words in text
-    for words in ["71.5 ± 1.5", "80.0", "12,800 samples", "error 0.012", "1 fault"]:
+    for words in ["71.5 ± 1.5", "80.0", "12,800 samples", "error 0.012", "MFU 25.0 %", "1 fault"]:
         assert words in text
 
 

@@ -23,6 +23,7 @@ from mae_dist.train.loop import Pace, train
 from mae_dist.train.metrics import RunLog
 from mae_dist.train.schedule import Schedule
 from mae_dist.train.stopping import StopRequest
+from mae_dist.train.utilisation import Utilisation
 
 STEPS = 12
 
@@ -132,8 +133,12 @@ def train_engine(
     overflow_is_normal: bool = False,
     checkpoint_every: int = 4,
     stop: StopRequest | None = None,
+    publish: Callable[[Mapping[str, float]], None] | None = None,
 ) -> tuple[Progress, LossGuard]:
-    """Progress and guard at the end; goes on from `folder` with the stream after the step reached there."""
+    """Progress and guard at the end; goes on from `folder` with the stream after the step reached there.
+
+    With `publish`, which gets its lines, the log is written too.
+    """
     rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     progress, state = Progress(), None
     attempts = [uuid.uuid4().hex[:8]]
@@ -168,6 +173,14 @@ def train_engine(
         budget=FaultBudget(),
         checkpointer=Checkpointer(folder, rank=rank, world=world, attempt=attempts[0], keep=9),
         stop=stop or StopRequest(),
-        run_log=RunLog(folder, total_steps=STEPS, resumed_step=0, active=False, data_wait_warning=1.0),
+        utilisation=Utilisation(operations=1, world=world, peak_tflops=None),
+        run_log=RunLog(
+            folder,
+            total_steps=STEPS,
+            resumed_step=progress.step,
+            active=publish is not None,
+            data_wait_warning=1.0,
+            publish=publish or (lambda line: None),
+        ),
     )
     return progress, watch

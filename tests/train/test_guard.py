@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import torch
 
 from mae_dist.config.resilience import GuardConfig
 from mae_dist.train import checkpoint
-from mae_dist.train.guard import LossGuard, NonFiniteLossError
+from mae_dist.train.guard import ENOUGH_NORMS, LossGuard, NonFiniteLossError
 from tests.train.small_training import train_small
 
 
@@ -93,6 +94,13 @@ def test_bad_steps_in_a_row_lead_back_to_the_last_checkpoint_and_are_skipped(tmp
     assert guard.state.skipped == [(5, 8)]
 
 
+def test_steps_that_left_no_trace_are_counted_in_the_log(tmp_path):
+    lines: list[dict] = []
+    # One is skipped, three are skipped and undone together with the one after the checkpoint before them.
+    train_small(str(tmp_path), meet=spoil(2, 6, 7, 8), publish=lambda line: lines.append(dict(line)))
+    assert [(line["step"], line["skipped_updates"]) for line in lines] == [(12, 5)]
+
+
 def test_no_checkpoint_is_made_amid_bad_steps(tmp_path):
     train_small(str(tmp_path), meet=spoil(7, 8))
     assert checkpoint.complete_steps(str(tmp_path)) == [12, 4]
@@ -139,6 +147,16 @@ def test_a_spike_is_named_with_how_large_it_was(tmp_path):
     assert not guard.is_hopeless(30, torch.tensor(60.0))
     [line] = skipped(tmp_path)
     assert (line["step"], line["samples"], line["reason"]) == (30, [30, 31], "spike, 20.0 times the median")
+
+
+def test_no_gradient_is_too_large_before_enough_good_steps_or_without_a_limit(tmp_path):
+    limited = LossGuard(GuardConfig(spike=10.0), log_uri=str(tmp_path / "skipped.jsonl"))
+    unlimited = unit(tmp_path)
+    for step in range(1, ENOUGH_NORMS + 1):
+        assert limited.skip_above == unlimited.skip_above == math.inf
+        assert not limited.is_hopeless(step, torch.tensor(2.0))
+        assert not unlimited.is_hopeless(step, torch.tensor(2.0))
+    assert (limited.skip_above, unlimited.skip_above) == (20.0, math.inf)
 
 
 def test_an_overflow_of_float16_is_no_bad_step_but_a_loss_that_is_no_number_is(tmp_path):

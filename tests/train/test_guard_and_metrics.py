@@ -57,6 +57,7 @@ def test_a_log_line_says_speed_data_wait_and_time_left():
     assert describe(LINE, 100) == (
         "step 10/100  loss 0.5000  lr 1.00e-03  100 samples/s  data wait 1.5%  ETA 1:15"
     )
+    assert "100 samples/s  MFU 41.2%  data wait 1.5%" in describe(LINE | {"tflops": 407.5, "mfu": 0.412}, 100)
     assert "data wait 1.5%  3 replaced  ETA 1:15" in describe(LINE | {"faults": 3}, 100)
     assert "data wait 1.5%  7 requests repeated  ETA" in describe(LINE | {"storage_retries": 7.0}, 100)
 

@@ -23,6 +23,12 @@ def test_the_scale_never_falls_below_one():
     assert after(*[False] * 40).value == 1.0
 
 
+def test_a_gradient_that_is_finite_but_too_large_is_counted_and_leaves_the_scale_alone():
+    scale = LossScale(dynamic=True)
+    scale.count(is_finite=True, is_too_large=True)
+    assert (scale.value, scale.skipped_updates) == (FIRST_SCALE, 1)
+
+
 def test_a_long_time_without_overflow_doubles_the_scale():
     assert after(*[True] * (GROWTH_INTERVAL - 1)).value == FIRST_SCALE
     assert after(*[True] * GROWTH_INTERVAL).value == 2 * FIRST_SCALE

@@ -59,10 +59,53 @@ def test_a_gradient_that_is_not_finite_changes_neither_weights_nor_averages(x):
     assert averages(engine) != [1.0, 2.0]
 
 
-def test_a_state_without_averages_is_named_where_they_are_needed():
+@pytest.mark.parametrize(("skip_above", "weights"), [(1.0, [1.0, 2.0]), (2.0, [0.0, 1.0])])
+def test_a_gradient_above_the_limit_changes_neither_weights_nor_averages(skip_above, weights):
     engine = make_engine()
-    with pytest.raises(ValueError, match=r"saved state of weight \(ema\) covers 0 of 2 values"):
-        engine.load(FullState(make_engine(ema=None).fragments()), num_updates=0)
+    engine.backward(engine({"x": torch.ones(2)}).loss)  # of norm 1.41
+    assert engine.step(1.0, skip_above=skip_above).item() == pytest.approx(2**0.5)
+    assert engine.module.weight.tolist() == weights
+    assert (averages(engine) == [1.0, 2.0]) == (weights == [1.0, 2.0])
+    assert engine.scale.skipped_updates == (weights == [1.0, 2.0])
+
+
+def test_a_state_without_averages_is_refused_where_they_are_wanted_before_anything_changes():
+    engine, saved = make_engine(), make_engine(ema=None)
+    update(saved, 1.0)
+    with pytest.raises(ValueError) as caught:
+        engine.load(FullState(saved.fragments()), num_updates=1)
+    assert str(caught.value) == (
+        "the saved state has no moving average of the weights: it was trained with train.ema=null. Set that "
+        "again, or begin a run of its own with --set name=..."
+    )
+    assert engine.module.weight.tolist() == [1.0, 2.0]
+
+
+def adamw(module: nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.AdamW([{"params": list(module.parameters())}], lr=0.0)
+
+
+def momentum(module: nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.SGD([{"params": list(module.parameters())}], lr=0.0, momentum=0.9)
+
+
+def test_a_state_of_another_optimiser_is_refused_with_both_named():
+    saved = TorchEngine(Line(), momentum, accumulation=1, clip_grad_norm=None, autocast_dtype=None)
+    update(saved, 1.0)
+    engine = TorchEngine(Line(), adamw, accumulation=1, clip_grad_norm=None, autocast_dtype=None)
+    with pytest.raises(ValueError) as caught:
+        engine.load(FullState(saved.fragments()), num_updates=1)
+    assert str(caught.value) == (
+        "the saved state is that of another optimiser: it has momentum_buffer, and AdamW needs exp_avg, "
+        "exp_avg_sq. Set optim.kind to what it was, or begin a run of its own with --set name=..."
+    )
+
+
+def test_a_state_saved_before_the_first_update_fits_any_optimiser():
+    saved = TorchEngine(Line(), momentum, accumulation=1, clip_grad_norm=None, autocast_dtype=None)
+    engine = TorchEngine(Line(), adamw, accumulation=1, clip_grad_norm=None, autocast_dtype=None)
+    engine.load(FullState(saved.fragments()), num_updates=0)
+    assert math.isfinite(update(engine, 1.0))
 
 
 def test_averages_become_the_weights_of_another_module():
