@@ -10,7 +10,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Self
 
-DEADLINE_SECONDS = 120
+DEADLINE_SECONDS = 300
 
 
 class Ranks:

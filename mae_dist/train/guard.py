@@ -109,10 +109,14 @@ class LossGuard:
         often or there is no checkpoint."""
         if to is None or self.state.rollbacks >= self._config.rollbacks:
             why = "there is no checkpoint yet" if to is None else f"guard.rollbacks={self._config.rollbacks}"
+            named = self._last[-self._config.patience :]
+            spikes = any("(spike" in line for line in named)
             raise NonFiniteLossError(
                 f"{self.state.streak} bad steps in a row at step {now}, and no way back ({why}). A lower "
-                "optim.base_lr, a longer train.warmup or optim.clip_grad_norm=1.0 are the usual cures.\n  "
-                + "\n  ".join(self._last[-self._config.patience :])
+                "optim.base_lr, a longer train.warmup or optim.clip_grad_norm=1.0 are the usual cures"
+                + (", a larger guard.spike where such gradients are normal" if spikes else "")
+                + ".\n  "
+                + "\n  ".join(named)
             )
         self.state.rollbacks += 1
         self.state.streak = 0

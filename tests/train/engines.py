@@ -31,6 +31,10 @@ LRS = [1e-3, 3e-3, 2e-3, 1e-3, 1e-3, 5e-4]
 DECAY = 0.75
 
 
+def num_ranks() -> int:
+    return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+
+
 def make_task() -> PretrainTask:
     torch.manual_seed(0)
     return PretrainTask(ARCHITECTURE, GRID, InputConfig(), TargetConfig())
@@ -54,14 +58,13 @@ def make_engine(
 
     # So small a model would not be cut at all.
     zero.WHOLE_NUMEL = 100
-    world = torch.distributed.get_world_size()
     stage, _, offload = kind.removeprefix("zero").partition("+")
     return zero.ZeroEngine(
         task,
         optimizer,
         stage=int(stage),
         offload=offload or "none",
-        micro_batch=GLOBAL_BATCH // (accumulation * world),
+        micro_batch=GLOBAL_BATCH // (accumulation * num_ranks()),
         **options,
     )
 
@@ -76,7 +79,7 @@ def global_batch(step: int) -> dict[str, torch.Tensor]:
 
 def train_step(engine: Engine, step: int, *, rank: int, accumulation: int = 1) -> float:
     """The loss of the global batch, after an update."""
-    world = torch.distributed.get_world_size()
+    world = num_ranks()
     micro_batch = GLOBAL_BATCH // (accumulation * world)
     whole, mean = global_batch(step), torch.zeros(())
     for part in range(accumulation):
@@ -85,5 +88,6 @@ def train_step(engine: Engine, step: int, *, rank: int, accumulation: int = 1) -
         engine.backward(out.loss)
         mean += out.loss.detach() / accumulation
     engine.step(LRS[step])
-    torch.distributed.all_reduce(mean)
+    if world > 1:
+        torch.distributed.all_reduce(mean)
     return mean.item() / world

@@ -1,4 +1,7 @@
-"""A batch that goes wrong is skipped by all ranks and named; many in a row lead back to a checkpoint."""
+"""A batch that goes wrong is skipped and named; many in a row lead back to a checkpoint.
+
+On one rank and with the plainest engine; test_guarded_engines.py has the others, on two.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +18,11 @@ from mae_dist.train.guard import ENOUGH_NORMS, LossGuard, NonFiniteLossError
 from tests.train.small_training import train_small
 
 
-def spoil(*steps: int, rank: int = 0):
-    """Makes the clips of these steps NaN, on one rank."""
+def spoil(*steps: int):
+    """Makes the clips of these steps NaN."""
 
     def meet(step: int, clips: torch.Tensor) -> None:
-        mine = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
-        if step in steps and mine == rank:
+        if step in steps:
             clips[0, 0] = torch.nan
 
     return meet
@@ -60,30 +62,6 @@ def test_a_finite_loss_and_its_gradient_pass_unchanged(tmp_path):
     assert unit(tmp_path).watch(loss, [1]) == loss
     unit(tmp_path).watch(loss, [1]).backward()
     assert torch.equal(weight.grad, 2 * weight.detach())  # type: ignore[arg-type]
-
-
-def train_on_rank(rank: int, folder: str, leave_out: tuple[int, ...]):
-    meet = spoil() if leave_out else spoil(6, rank=1)
-    weights, _, guard = train_small(folder, meet=meet, leave_out=leave_out)
-    return weights, guard.state.skipped
-
-
-@pytest.mark.slow
-def test_a_batch_of_nans_on_one_rank_is_left_out_on_all_as_if_it_had_not_been_there(tmp_path, two_ranks):
-    found = two_ranks(train_on_rank, str(tmp_path / "met"), ())
-    without = two_ranks(train_on_rank, str(tmp_path / "without"), (6,))
-    assert [weights for weights, _ in found] == [weights for weights, _ in without]
-    assert found[0] == found[1]
-    assert found[0][1] == [(6, 6)]
-    [line] = skipped(tmp_path / "met")
-    assert line == {
-        "step": 6,
-        "reason": "not finite",
-        "norm": "inf",
-        "rank": 1,
-        "loss": "nan",
-        "samples": [61],
-    }
 
 
 def test_bad_steps_in_a_row_lead_back_to_the_last_checkpoint_and_are_skipped(tmp_path):
@@ -157,6 +135,19 @@ def test_no_gradient_is_too_large_before_enough_good_steps_or_without_a_limit(tm
         assert not limited.is_hopeless(step, torch.tensor(2.0))
         assert not unlimited.is_hopeless(step, torch.tensor(2.0))
     assert (limited.skip_above, unlimited.skip_above) == (20.0, math.inf)
+
+
+def test_a_run_that_ends_in_spikes_says_that_the_limit_may_be_too_low(tmp_path):
+    guard = LossGuard(GuardConfig(spike=2.0, patience=1), log_uri=str(tmp_path / "skipped.jsonl"))
+    for step in range(1, ENOUGH_NORMS + 1):
+        guard.is_hopeless(step, torch.tensor(1.0))
+    guard.watch(torch.tensor(1.0), [30])
+    assert guard.is_hopeless(30, torch.tensor(4.0))
+    with pytest.raises(NonFiniteLossError) as caught:
+        guard.go_back(now=30, to=None)
+    first, second = str(caught.value).splitlines()
+    assert first.endswith("are the usual cures, a larger guard.spike where such gradients are normal.")
+    assert second.endswith("gradient norm 4 (spike, 4.0 times the median), samples 30")
 
 
 def test_an_overflow_of_float16_is_no_bad_step_but_a_loss_that_is_no_number_is(tmp_path):
