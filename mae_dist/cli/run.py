@@ -40,7 +40,8 @@ def main(recipe: str, arguments: Sequence[str] | None = None) -> int:
 def run(arguments: argparse.Namespace) -> int:
     """0 if every step is done, 1 if one failed, 2 if the run cannot work as asked; nothing was started then.
 
-    2 also if its storage stops answering; the same command goes on from there.
+    2 also if its storage stops answering; the same command goes on from there. 3 if another driver does this
+    very run, or has taken it over from this one: nothing is wrong, and nothing is left to do here.
     """
     settings = arguments.settings + ([f"storage={arguments.storage}"] if arguments.storage else [])
     try:
@@ -109,7 +110,10 @@ def run_config(config: RunConfig, *, dry_run: bool = False) -> int:
             experiment.prepare(uri, config, cluster=cluster, use_gpu=use_gpu)
             with StepDisplay(console) as display:
                 statuses = runner.run_steps(steps, RunStore(uri, fence=lock.fence), show=display.show)
-    except (PreflightError, RunLockedError, FencedOffError, runner.ClusterError, StorageError) as error:
+    except (RunLockedError, FencedOffError) as error:
+        print(error, file=sys.stderr)
+        return 3
+    except (PreflightError, runner.ClusterError, StorageError) as error:
         print(error, file=sys.stderr)
         return 2
     _show_report(console, uri)

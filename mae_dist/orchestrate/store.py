@@ -25,11 +25,14 @@ SILENT_BEATS = 4
 
 
 class RunLockedError(RuntimeError):
-    """Another live driver holds the run directory."""
+    """Another live driver holds the run directory: which one, where, and how to follow what it does."""
 
 
 class RunStore:
-    """Markers and summaries of steps in one run directory; with a fence, written only while it holds."""
+    """Markers and summaries of steps in one run directory; with a fence, written only while it holds.
+
+    DONE.json is there when a step is done. FAILED.json says why it was not the last time; nothing rests on it.
+    """
 
     def __init__(self, uri: str, *, fence: Fence | None = None) -> None:
         self.uri = uri
@@ -46,16 +49,27 @@ class RunStore:
 
     def record(self, step: Step) -> dict[str, Any] | None:
         """What DONE.json says, whatever key it is of; None if there is none."""
-        uri = self._marker(step)
+        uri = self._file(step, "DONE.json")
         return storage.read_json(uri) if storage.exists(uri) else None
 
     def finish(self, step: Step, *, seconds: float, summary: Mapping[str, Any]) -> None:
-        """Mark the step as done."""
-        self._write(step, {"state": "done", "reason": None, "seconds": seconds, "summary": dict(summary)})
+        """Mark the step as done. FencedOffError: it is for a later driver to say so."""
+        uri = self._file(step, "DONE.json")
+        record = {"state": "done", "reason": None, "seconds": seconds, "summary": dict(summary)}
+        data = self._record(step, record)
+        # Created rather than replaced wherever that is possible: a driver that was replaced while it stood still
+        # right before this request then cannot undo the record of a later one.
+        create = storage.create_exclusive if self._fence is None else self._fence.create
+        replace = storage.write_bytes if self._fence is None else self._fence.write
+        if not create(uri, data):
+            replace(uri, data)
+        storage.delete(self._file(step, "FAILED.json"))
 
     def fail(self, step: Step, *, seconds: float, reason: str) -> None:
-        """Mark the step as failed; it is run again with the next job."""
-        self._write(step, {"state": "failed", "reason": reason, "seconds": seconds, "summary": {}})
+        """Say why the step failed; it is run again with the next job."""
+        self._check()
+        record = {"state": "failed", "reason": reason, "seconds": seconds, "summary": {}}
+        storage.write_bytes(self._file(step, "FAILED.json"), self._record(step, record))
 
     def begin(self, step: Step) -> None:
         """Make the step's folder its own, without what a step of another key has left, finished or not.
@@ -63,8 +77,7 @@ class RunStore:
         A step that was interrupted goes on from its checkpoints, which must be those of its own settings. The
         run directory itself belongs to one pretraining alone and is never cleared.
         """
-        if self._fence is not None:
-            self._fence.check()
+        self._check()
         if not step.output:
             return
         uri = storage.join(self.output(step), "BEGUN.json")
@@ -73,23 +86,27 @@ class RunStore:
             storage.delete_tree(self.output(step))
             storage.write_json(uri, {"step": step.name, "key": step.key})
 
-    def _write(self, step: Step, record: dict[str, Any]) -> None:
+    def _check(self) -> None:
         if self._fence is not None:
             self._fence.check()
-        storage.write_json(self._marker(step), {"step": step.name, "key": step.key} | record)
 
-    def _marker(self, step: Step) -> str:
-        return storage.join(self.output(step), "DONE.json")
+    def _record(self, step: Step, record: dict[str, Any]) -> bytes:
+        driver = None if self._fence is None else self._fence.token
+        about = {"step": step.name, "key": step.key, "driver": driver}
+        return json.dumps(about | record, indent=2, ensure_ascii=False).encode()
+
+    def _file(self, step: Step, name: str) -> str:
+        return storage.join(self.output(step), name)
 
 
 class DriverLock:
     """One driver per run directory. A dead driver's place is taken over; a live one's is respected.
 
-    Every driver that gets in creates drivers/NUMBER.json with the next number, which only one can; nothing is
-    ever deleted there, so a number is given once. Whoever holds the highest is the driver, and `fence` lets
-    all that works for it find out, before it publishes anything, that somebody else has taken over. On the
-    same host a dead process is seen at once; elsewhere its beat has to stand still for a while, so no two
-    clocks are ever compared.
+    Every driver that gets in creates drivers/NUMBER.json with the next number, which only one can, and then
+    finishes what its predecessor was about to publish. Whoever holds the highest number is the driver; all that
+    works for it publishes through `fence`, which a later number makes impossible. On the same host a dead
+    process is seen at once; elsewhere its beat has to stand still for a while, so no two clocks are ever
+    compared.
     """
 
     def __init__(self, run_uri: str) -> None:
@@ -114,16 +131,17 @@ class DriverLock:
             latest = Fence(self._uri, latest_token(self._uri))
             holder = _read_lock(latest.file) if latest.token else None
             if holder is not None and not holder["released"] and _is_alive(holder, latest.file):
-                raise RunLockedError(
-                    f"{self._run_uri}: another driver works on this run: process "
-                    f"{holder['pid']} on {holder['host']} ({holder['command']}). Wait for it, stop it, or "
-                    "give this run another name (--set name=...)"
-                )
+                raise RunLockedError(_pointer(self._run_uri, holder))
             self.fence = Fence(self._uri, latest.token + 1)
             if storage.create_exclusive(self.fence.file, self._content()):
                 break
         self._thread = threading.Thread(target=self._keep_beating, name="driver-lock", daemon=True)
         self._thread.start()
+        try:
+            self.fence.settle()
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -139,6 +157,16 @@ class DriverLock:
 
     def _content(self, *, released: bool = False) -> bytes:
         return json.dumps(self._owner | {"beat": self._beat, "released": released}).encode()
+
+
+def _pointer(run_uri: str, holder: Mapping[str, Any]) -> str:
+    return (
+        f"{run_uri}: another driver works on this run: process {holder['pid']} on {holder['host']} "
+        f"({holder['command']}). Nothing was started.\n"
+        f"  how far it is   mae-dist report {run_uri}   (or progress.json and metrics.jsonl in it)\n"
+        "  to replace it   stop that process, then give the same command again: it goes on from there\n"
+        "  another run     --set name=..."
+    )
 
 
 def _read_lock(uri: str) -> dict[str, Any] | None:

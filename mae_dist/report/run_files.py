@@ -29,7 +29,7 @@ class EvaluationFiles:
 
     folder: str
     done: Mapping[str, Any] | None
-    """DONE.json; None while the evaluation runs, or if it never got so far."""
+    """DONE.json, or else FAILED.json; None while the evaluation runs, or if it never got so far."""
     result: Mapping[str, Any] | None
     """result.json."""
     metrics: list[dict[str, Any]]
@@ -62,7 +62,7 @@ class RunFiles:
     gallery: bytes | None
     """evaluations/reconstruction/gallery.npz."""
     done: Mapping[str, Any] | None
-    """The pretraining's DONE.json."""
+    """The pretraining's DONE.json, or else its FAILED.json."""
     is_exported: bool
     """Whether export/ holds weights, which is the last thing that a pretraining writes."""
 
@@ -103,29 +103,35 @@ def read_run(run_uri: str) -> RunFiles:
         evaluations=[files for files in evaluations if files.folder != RECONSTRUCTION],
         reconstruction=next((files for files in evaluations if files.folder == RECONSTRUCTION), None),
         gallery=storage.read_bytes(gallery_uri) if storage.exists(gallery_uri) else None,
-        done=_read_mapping(storage.join(run_uri, "DONE.json")),
+        done=_read_record(run_uri),
         is_exported=storage.exists(storage.join(run_uri, "export", "model.safetensors")),
     )
 
 
 def _read_evaluation(evaluations_uri: str, folder: str) -> EvaluationFiles:
     uri = storage.join(evaluations_uri, folder)
-    found: dict[str, Mapping[str, Any] | None] = {}
-    problem = None
-    for name in ("DONE.json", "result.json"):
-        try:
-            found[name] = _read_mapping(storage.join(uri, name))
-        except storage.StorageError as error:
-            found[name], problem = None, str(error)
+    done = result = problem = None
+    try:
+        done = _read_record(uri)
+        result = _read_mapping(storage.join(uri, "result.json"))
+    except storage.StorageError as error:
+        problem = str(error)
     metrics, _ = _read_lines(storage.join(uri, "metrics.jsonl"))
     faults, _ = _read_lines(storage.join(uri, "faults.jsonl"))
     return EvaluationFiles(
         folder=folder,
-        done=found["DONE.json"],
-        result=found["result.json"],
+        done=done,
+        result=result,
         metrics=metrics,
         num_faults=len(faults),
         problem=problem,
+    )
+
+
+def _read_record(step_uri: str) -> Mapping[str, Any] | None:
+    """How a step ended: that it is done, or else why it failed the last time."""
+    return _read_mapping(storage.join(step_uri, "DONE.json")) or _read_mapping(
+        storage.join(step_uri, "FAILED.json")
     )
 
 

@@ -180,11 +180,13 @@ def test_a_run_that_another_driver_holds_is_left_alone(runs, capsys, monkeypatch
     try:
         assert holder.stdout.readline() == "holding\n"
         before = sorted(path.name for path in Path(run).rglob("*"))
-        assert main("pretrain/demo", ["--storage", str(runs)]) == 2
+        assert main("pretrain/demo", ["--storage", str(runs)]) == 3
         error = capsys.readouterr().err
         assert error.startswith(f"{run}: another driver works on this run: process {holder.pid} on ")
-        assert error.endswith("Wait for it, stop it, or give this run another name (--set name=...)\n")
-        assert sorted(path.name for path in Path(run).rglob("*")) == before == ["000001.json", "drivers"]
+        assert f"mae-dist report {run} " in error
+        assert error.endswith("--set name=...\n")
+        assert sorted(path.name for path in Path(run).rglob("*")) == before
+        assert before == ["000001.json", "000001.settled", "drivers"]
     finally:
         holder.communicate("\n", timeout=60)
 

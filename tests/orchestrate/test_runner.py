@@ -46,6 +46,10 @@ def executions(folder: Path, name: str) -> int:
     return len(list((folder / "steps" / name).glob("executed-*")))
 
 
+def failed(folder: Path, name: str) -> dict[str, Any]:
+    return json.loads((folder / "steps" / name / "FAILED.json").read_text())
+
+
 def done(folder: Path, name: str) -> dict[str, Any]:
     return json.loads((folder / "steps" / name / "DONE.json").read_text())
 
@@ -68,7 +72,7 @@ def test_a_step_that_raises_does_not_stop_the_others_and_leaves_its_reason(tmp_p
     bad = job("bad", explode)
     ended = run_all(tmp_path, bad, job("good", lambda *_: {"top1": 3}), job("late", after=(bad,)))
     assert ended == {"bad": "failed", "good": "done", "late": "done"}
-    record = done(tmp_path, "bad")
+    record = failed(tmp_path, "bad")
     assert record["state"] == "failed"
     assert record["reason"] == "ValueError: the sun went out in galaxy.mp4"
     trace = (tmp_path / "steps" / "bad" / "traceback.txt").read_text()
@@ -174,7 +178,7 @@ def test_a_step_whose_process_is_killed_counts_as_failed_and_the_next_job_runs_i
 
     steps = [job("dies", die_once), job("lives")]
     assert run_all(tmp_path, *steps) == {"dies": "failed", "lives": "done"}
-    reason = done(tmp_path, "dies")["reason"]
+    reason = failed(tmp_path, "dies")["reason"]
     assert reason.startswith("its process died: ")
     assert "\n" not in reason
     assert run_all(tmp_path, *steps) == {"dies": "done", "lives": "kept"}
@@ -184,7 +188,7 @@ def test_a_step_whose_process_is_killed_counts_as_failed_and_the_next_job_runs_i
 def test_a_summary_that_cannot_be_written_fails_its_own_step_alone(tmp_path):
     ended = run_all(tmp_path, job("bad", lambda *_: {"files": {1, 2}}), job("good"))
     assert ended == {"bad": "failed", "good": "done"}
-    assert done(tmp_path, "bad")["reason"] == "TypeError: Object of type set is not JSON serializable"
+    assert failed(tmp_path, "bad")["reason"] == "TypeError: Object of type set is not JSON serializable"
 
 
 def test_an_error_of_the_data_plane_is_named_and_not_what_was_wrapped_around_it(tmp_path):
@@ -198,7 +202,7 @@ def test_an_error_of_the_data_plane_is_named_and_not_what_was_wrapped_around_it(
         return {"rows": ray.data.range(1).map(broken).take_all()}
 
     run_all(tmp_path, job("decode", decode))
-    assert done(tmp_path, "decode")["reason"] == "FileNotFoundError: a.mp4: is gone and b.mp4 too"
+    assert failed(tmp_path, "decode")["reason"] == "FileNotFoundError: a.mp4: is gone and b.mp4 too"
 
 
 def test_an_error_of_a_training_worker_is_named_by_its_own_message(tmp_path):
@@ -209,7 +213,7 @@ def test_an_error_of_a_training_worker_is_named_by_its_own_message(tmp_path):
         raise RuntimeError(str(lost)) from lost
 
     run_all(tmp_path, job("fit", fit))
-    assert done(tmp_path, "fit")["reason"] == "RuntimeError: loss is nan at step 3"
+    assert failed(tmp_path, "fit")["reason"] == "RuntimeError: loss is nan at step 3"
 
 
 def test_whoever_watches_sees_each_state_and_the_progress_of_a_running_step(tmp_path):

@@ -7,8 +7,9 @@
         COMPLETE                              the attempt, and its manifest's digest; no marker, no checkpoint
 
 Every name begins with the attempt that wrote the file, so that what an interrupted one left is never
-mistaken for a part of another. The marker is created only if there is none: of several attempts one is
-committed, and no pointer to the latest is ever kept. Nothing is unpickled on the way back.
+mistaken for a part of another. The marker is created only if there is none, and through the driver's fence
+(storage/fence.py): of several attempts one is committed, by the latest driver alone, and no pointer to the
+latest is ever kept. Nothing is unpickled on the way back.
 """
 
 from mae_dist.train.checkpoint.layout import (

@@ -166,17 +166,20 @@ class Checkpointer:
         prune(self.uri, keep=self._keep, keep_every=self._keep_every)
 
     def _commit(self, folder: str, step: int, marker: bytes) -> str:
-        """Make the checkpoint visible; returns the attempt whose checkpoint it now is."""
-        if self._fence is not None:
-            self._fence.check()
+        """Make the checkpoint visible; returns the attempt whose checkpoint it now is.
+
+        Raises FencedOffError if another driver has taken over.
+        """
+        create = storage.create_exclusive if self._fence is None else self._fence.create
+        replace = storage.write_bytes if self._fence is None else self._fence.write
         uri = storage.join(folder, MARKER)
-        if not storage.create_exclusive(uri, marker):
+        if not create(uri, marker):
             try:
                 # An attempt before us was slower than we thought; the same step of the same run is as good.
                 return read_manifest(self.uri, step).attempt
             except CheckpointError as error:
                 log.warning("replacing a damaged checkpoint: %s", error)
-                storage.write_bytes(uri, marker)
+                replace(uri, marker)
         return self._attempt
 
     def _receipt(self, folder: str, rank: int, deadline: float) -> dict[str, str]:

@@ -1,0 +1,178 @@
+"""A driver that stands still at any request, while another takes over and goes on, changes nothing any more."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from mae_dist import storage
+from mae_dist.orchestrate.step import Step
+from mae_dist.orchestrate.store import RunStore
+from mae_dist.storage.fence import Fence, FencedOffError
+from mae_dist.train import checkpoint
+from mae_dist.train.checkpoint import Checkpointer, CheckpointError, Progress
+from mae_dist.train.engine import FullState
+
+REQUESTS = ("create_exclusive", "write_bytes", "list_dir", "read_bytes", "exists", "delete", "delete_tree")
+STALE, LATER = 1.0, 2.0
+"""Values of the weights, by which driver they were trained."""
+
+
+class Weights:
+    """An engine of eight values that tell who has trained them."""
+
+    def __init__(self, trained_by: float) -> None:
+        self.trained_by = trained_by
+
+    def fragments(self):
+        return {"weight/0/w": torch.full((8,), self.trained_by)}
+
+    def load(self, state: FullState, *, num_updates: int) -> None:
+        [self.trained_by] = state.flat("weight", "w", 8).unique().tolist()
+
+
+class Pause:
+    """Calls `meanwhile` once, in place of request number `point` of whoever works, and then that request."""
+
+    def __init__(self, point: int, meanwhile: Callable[[], None]) -> None:
+        self._left, self._meanwhile = point, meanwhile
+        self.has_happened = False
+
+    def install(self, patch) -> None:
+        for name in REQUESTS:
+
+            def paused(*arguments, original=getattr(storage, name), **options):
+                self._before_each()
+                return original(*arguments, **options)
+
+            patch.setattr(storage, name, paused)
+
+    def _before_each(self) -> None:
+        self._left -= 1
+        if self._left == -1:
+            self._meanwhile()
+            self.has_happened = True
+
+
+def take_over(run: str, token: int) -> Fence:
+    fence = Fence(storage.join(run, "drivers"), token)
+    assert storage.create_exclusive(fence.file, b"{}")
+    fence.settle()
+    return fence
+
+
+def save(run: str, step: int, fence: Fence, trained_by: float, *, keep: int) -> None:
+    attempt = f"driver{fence.token}"
+    place = storage.join(run, "checkpoints")
+    saver = Checkpointer(place, rank=0, world=1, attempt=attempt, keep=keep, fence=fence)
+    saver.save(Weights(trained_by), Progress(step=step))
+    saver.wait()
+
+
+def trained_by(run: str, step: int) -> float:
+    weights = Weights(0.0)
+    checkpoint.load(storage.join(run, "checkpoints"), step, weights)
+    return weights.trained_by
+
+
+@pytest.fixture(params=["local", "s3"])
+def place(request, tmp_path) -> str:
+    return str(tmp_path) if request.param == "local" else request.getfixturevalue("s3_bucket")
+
+
+@pytest.mark.parametrize("keep", [9, 1])
+def test_a_save_that_stands_still_anywhere_is_in_the_later_drivers_history_or_in_none(
+    place, keep, monkeypatch
+):
+    """The later driver goes on from what it finds, by two checkpoints; the stale one then ends its save."""
+    outcomes = set()
+    for point in itertools.count():
+        run = storage.join(place, f"point-{point}")
+        checkpoints = storage.join(run, "checkpoints")
+        stale = take_over(run, 1)
+        save(run, 10, stale, STALE, keep=keep)
+        seen: list[int] = []
+
+        def go_on(run=run, checkpoints=checkpoints, seen=seen) -> None:
+            later = take_over(run, 2)
+            newest = checkpoint.newest(checkpoints)
+            assert newest is not None
+            seen.append(newest)
+            for step in (newest + 10, newest + 20):
+                save(run, step, later, LATER, keep=keep)
+
+        pause = Pause(point, go_on)
+        was_told = False
+        with monkeypatch.context() as patch:
+            pause.install(patch)
+            try:
+                save(run, 20, stale, STALE, keep=keep)
+            except CheckpointError as error:
+                was_told = isinstance(error.__cause__, FencedOffError)
+        if not pause.has_happened:
+            break
+        [base] = seen
+        outcomes.add((was_told, base))
+        # What was told to be saved is what the later driver began with.
+        assert was_told or base == 20
+        assert checkpoint.newest(checkpoints) == base + 20
+        for step in checkpoint.complete_steps(checkpoints)[:keep]:
+            assert trained_by(run, step) == (STALE if step <= base else LATER)
+        # Whatever the stale driver may have left is gone with the next save.
+        save(run, base + 30, Fence(stale.uri, 2), LATER, keep=keep)
+        kept = [step for step in (base + 30, base + 20, base + 10, 20, 10) if step >= 10][:keep]
+        assert checkpoint.complete_steps(checkpoints) == sorted(set(kept), reverse=True)
+    assert outcomes >= {(True, 10), (False, 20)}
+    assert point > 10
+
+
+def work(config, output, inputs):
+    return {}
+
+
+PROBE = Step(name="probe", run=work, config=None, identity="a", output="evaluations/probe")
+
+
+@pytest.mark.parametrize("has_failed_before", [False, True])
+@pytest.mark.parametrize("stale_fails", [False, True])
+def test_a_step_that_a_later_driver_finished_keeps_its_record(
+    place, has_failed_before, stale_fails, monkeypatch
+):
+    def conclude(store: RunStore, *, seconds: float) -> None:
+        if stale_fails:
+            store.fail(PROBE, seconds=seconds, reason="out of memory")
+        else:
+            store.finish(PROBE, seconds=seconds, summary={})
+
+    for point in itertools.count():
+        run = storage.join(place, f"point-{point}")
+        stale = RunStore(run, fence=take_over(run, 1))
+        stale.begin(PROBE)
+        if has_failed_before:
+            stale.fail(PROBE, seconds=STALE, reason="out of disk")
+        was_done: list[bool] = []
+
+        def go_on(run=run, was_done=was_done) -> None:
+            later = RunStore(run, fence=take_over(run, 2))
+            was_done.append(later.is_done(PROBE))
+            if not was_done[0]:
+                later.begin(PROBE)
+                later.finish(PROBE, seconds=LATER, summary={})
+
+        pause = Pause(point, go_on)
+        with monkeypatch.context() as patch:
+            pause.install(patch)
+            try:
+                conclude(stale, seconds=STALE)
+            except FencedOffError:
+                assert pause.has_happened
+        if not pause.has_happened:
+            break
+        record = stale.record(PROBE)
+        assert record is not None
+        assert record["driver"] == (1 if was_done == [True] else 2)
+        assert stale.is_done(PROBE)
+    assert point >= 2
