@@ -31,7 +31,7 @@ class RunLockedError(RuntimeError):
 class RunStore:
     """Markers and summaries of steps in one run directory; with a fence, written only while it holds.
 
-    DONE.json is there when a step is done. FAILED.json says why it was not the last time; nothing rests on it.
+    DONE.json is there when a step is done. FAILED.json says why it failed the last time; nobody relies on it.
     """
 
     def __init__(self, uri: str, *, fence: Fence | None = None) -> None:
@@ -57,8 +57,8 @@ class RunStore:
         uri = self._file(step, "DONE.json")
         record = {"state": "done", "reason": None, "seconds": seconds, "summary": dict(summary)}
         data = self._record(step, record)
-        # Created rather than replaced wherever that is possible: a driver that was replaced while it stood still
-        # right before this request then cannot undo the record of a later one.
+        # Created wherever that is possible: a driver that was replaced while it stood still right before this
+        # request then cannot undo the record of a later one.
         create = storage.create_exclusive if self._fence is None else self._fence.create
         replace = storage.write_bytes if self._fence is None else self._fence.write
         if not create(uri, data):
@@ -103,7 +103,7 @@ class DriverLock:
     """One driver per run directory. A dead driver's place is taken over; a live one's is respected.
 
     Every driver that gets in creates drivers/NUMBER.json with the next number, which only one can, and then
-    finishes what its predecessor was about to publish. Whoever holds the highest number is the driver; all that
+    finishes what its predecessor was about to publish. Whoever holds the highest number is the driver; what
     works for it publishes through `fence`, which a later number makes impossible. On the same host a dead
     process is seen at once; elsewhere its beat has to stand still for a while, so no two clocks are ever
     compared.

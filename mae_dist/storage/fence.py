@@ -22,7 +22,6 @@ the last step was published before driver 2 read anything, and repeating it chan
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 import uuid
 from dataclasses import dataclass

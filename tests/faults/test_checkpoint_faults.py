@@ -14,7 +14,9 @@ import pytest
 import safetensors.torch
 import torch
 
+from mae_dist import storage
 from mae_dist.storage import StorageError, local
+from mae_dist.storage.fence import Fence
 from mae_dist.train import checkpoint
 from mae_dist.train.checkpoint import Checkpointer, CheckpointError, Progress
 from mae_dist.train.checkpoint.layout import Manifest, marker_of
@@ -41,9 +43,10 @@ class HalfEngine:
         self.loaded = state.flat("weight", "w", 256).unique().tolist()
 
 
-def save(folder: Path, step: int, *, attempt: str, keep: int = 2) -> None:
+def save(folder: Path, step: int, *, attempt: str, keep: int = 2, fence: Fence | None = None) -> None:
     savers = [
-        Checkpointer(str(folder), rank=rank, world=WORLD, attempt=attempt, keep=keep) for rank in range(WORLD)
+        Checkpointer(str(folder), rank=rank, world=WORLD, attempt=attempt, keep=keep, fence=fence)
+        for rank in range(WORLD)
     ]
     for rank in reversed(range(WORLD)):  # rank 0 last: it publishes, and then nothing is in the air any more
         savers[rank].save(HalfEngine(rank, float(step)), Progress(step=step, samples=step))
@@ -117,7 +120,15 @@ class SlowFile:
         return getattr(self._file, name)
 
 
-def save_and_die(folder: Path, *, point: int | None) -> int:
+def driver(run: Path, number: int) -> Fence:
+    """The driver of this number, who has taken over."""
+    fence = Fence(str(run / "drivers"), number)
+    assert storage.create_exclusive(fence.file, b"{}")
+    fence.settle()
+    return fence
+
+
+def save_and_die(run: Path, *, point: int | None) -> int:
     """Save step 20 in a child that ends without a word before change number `point` of the disk.
 
     Returns how many changes it made. None: it may finish.
@@ -135,7 +146,8 @@ def save_and_die(folder: Path, *, point: int | None) -> int:
 
         try:
             Disk(at_point).install(setattr)
-            save(folder, 20, attempt="second", keep=1)
+            fence = Fence(str(run / "drivers"), 1)
+            save(run / "checkpoints", 20, attempt="second", keep=1, fence=fence)
             os.write(writer, str(count).encode())
         finally:
             os._exit(0)
@@ -148,19 +160,22 @@ def save_and_die(folder: Path, *, point: int | None) -> int:
 
 
 def crash_everywhere(place: Path) -> list[int]:
-    """Crash before each change of a save; the steps that were found afterwards, one per crash."""
-    save(place / "first", 10, attempt="first")
+    """Crash before each change of a save; the steps that the next driver found, one per crash."""
+    save(place / "first" / "checkpoints", 10, attempt="first", fence=driver(place / "first", 1))
     shutil.copytree(place / "first", place / "counted")
     found = []
     for point in range(save_and_die(place / "counted", point=None)):
-        folder = place / f"died-{point}"
-        shutil.copytree(place / "first", folder)
-        save_and_die(folder, point=point)
+        run = place / f"died-{point}"
+        folder = run / "checkpoints"
+        shutil.copytree(place / "first", run)
+        save_and_die(run, point=point)
+        fence = driver(run, 2)
         found.append(restore(folder))
-        save(folder, 30, attempt="third", keep=1)
+        save(folder, 30, attempt="third", keep=1, fence=fence)
         assert restore(folder) == 30
         assert [file.name for file in folder.iterdir()] == ["step-000000030"]
-        shutil.rmtree(folder)
+        assert storage.list_dir(fence.uri) == ["000001.json", "000002.json", "000002.settled"]
+        shutil.rmtree(run)
     return found
 
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from mae_dist import storage
-from mae_dist.storage.fence import Fence
+from mae_dist.storage.fence import Fence, FencedOffError
 from mae_dist.train.checkpoint.layout import (
     MARKER,
     CheckpointError,
@@ -134,7 +134,9 @@ class Checkpointer:
                 self._publish(folder, manifest)
         except BaseException as error:  # handed to the training thread
             self._error = error
-            self._give_up(folder, error)
+            # The later driver may have found our announcement, and then goes on from these very files.
+            if not isinstance(error, FencedOffError):
+                self._give_up(folder, error)
 
     def _write(self, folder: str) -> None:
         files = {}
@@ -190,6 +192,8 @@ class Checkpointer:
         while not storage.exists(uri):
             if time.monotonic() > deadline:
                 raise CheckpointError(f"{folder}: rank {rank} did not write its part in time")
+            if self._fence is not None:
+                self._fence.check()  # a later driver that saved this step has cleared our files away
             time.sleep(pause)
             pause = min(2 * pause, longest)
         data = storage.read_checked(uri, _checked_receipt)
