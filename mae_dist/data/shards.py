@@ -186,7 +186,15 @@ def _row_group(uri: str, group: int) -> pa.Array:
         samples = storage.read_checked(uri, parse, start=start, length=column.total_compressed_size)
     except storage.StorageDamagedError as error:
         raise DecodeError(str(error)) from error
-    return samples.field("bytes") if pa.types.is_struct(samples.type) else samples
+    samples = samples.field("bytes") if pa.types.is_struct(samples.type) else samples
+    if not _is_bytes(samples.type):
+        raise DecodeError(f"the shard holds {samples.type}, not bytes")
+    return samples
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
+    """Whether values are bytes and nothing else: Ray gives pyarrow a type whose values are unpickled."""
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
 
 
 def _bytes_path(uri: str, schema: pa.Schema) -> tuple[str, str]:
@@ -195,9 +203,10 @@ def _bytes_path(uri: str, schema: pa.Schema) -> tuple[str, str]:
         if name not in schema.names:
             continue
         kind = schema.field(name).type
-        if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        if _is_bytes(kind):
             return media, name
-        if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
+        is_struct = pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0
+        if is_struct and _is_bytes(kind.field("bytes").type):
             return media, f"{name}.bytes"
     columns = ", ".join(f"{field.name} ({field.type})" for field in schema)
     raise ShardError(

@@ -76,7 +76,7 @@ def test_a_card_for_people_names_normalisation_architecture_and_provenance():
 
 
 def test_bytes_that_are_no_safetensors_file_are_refused():
-    with pytest.raises(WeightsError, match=r"not a safetensors file \(9 bytes\)"):
+    with pytest.raises(WeightsError, match=r"neither a safetensors file nor one of torch\.save \(9 bytes\)"):
         load_encoder(b"not a one")
 
 

@@ -11,20 +11,16 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from mae_dist.config.geometry import Architecture, Grid, Stack
 from mae_dist.model.encoder import Encoder
 from mae_dist.model.mae import MaskedAutoencoder
+from mae_dist.model.weights.files import WeightsError, open_weights
 
 FORMAT = "mae_dist.masked_autoencoder.1"
 _ENCODER = "encoder."
-
-
-class WeightsError(ValueError):
-    """A file of weights that does not hold what was asked for."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,16 +73,10 @@ def to_bytes(weights: Mapping[str, Tensor], card: ModelCard) -> bytes:
 
 def from_bytes(data: bytes) -> tuple[dict[str, Tensor], ModelCard]:
     """The weights and the card of a file made by `to_bytes`. Raises WeightsError if it is none."""
-    try:
-        tensors = load(data)
-    except SafetensorError as error:
-        raise WeightsError(f"not a safetensors file ({len(data)} bytes): {error}") from error
-    # The library reads metadata from paths only. A file starts with the header's length, 8 bytes, then JSON.
-    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    metadata = header.get("__metadata__", {})
+    tensors, metadata = open_weights(data)
     if metadata.get("format") != FORMAT:
         raise WeightsError(
-            f"a safetensors file, but not an export of mae_dist: its metadata says format "
+            f"a file of weights, but not an export of mae_dist: its metadata says format "
             f"{metadata.get('format')!r}, expected {FORMAT!r}"
         )
     return tensors, card_from_dict(json.loads(metadata["card"]))
