@@ -247,7 +247,13 @@ class Catalog:
         if table.num_rows == 0:
             raise CatalogError(f"{uri}: is an empty catalog; a run needs at least one sample")
         schema = KEYFRAME_SCHEMA if "boxes" in table.column_names else SCHEMA
-        table = table.replace_schema_metadata(None).combine_chunks().cast(schema)
+        try:
+            table = table.replace_schema_metadata(None).combine_chunks().cast(schema)
+        except ValueError as error:  # pa.ArrowInvalid is one
+            raise CatalogError(
+                f"{uri}: was altered after it was built (its columns are not those of a catalog); build it "
+                "again with `mae-dist catalog build`"
+            ) from error
         origin = about["origin"] and Origin(
             **about["origin"] | {"missing": tuple(about["origin"]["missing"])}
         )

@@ -81,8 +81,14 @@ def test_pickled_objects_in_place_of_labels_are_refused(bombs, fired, tmp_path):
     assert not fired.exists()
 
 
-def test_pickled_objects_in_a_catalog_are_never_opened(bombs, fired, tmp_path):
-    uri = write(tmp_path / "catalog.parquet", uri=bombs, label=[0, 1])
-    with pytest.raises(CatalogError, match="not a catalog"):
-        Catalog.load(uri)
+@pytest.mark.parametrize("column", ["uri", "key", "label"])
+def test_pickled_objects_in_a_catalog_are_never_opened(column, bombs, fired, tmp_path):
+    file = tmp_path / "catalog.parquet"
+    Catalog.of(keys=["a", "b"], uris=["a", "b"], media="image", labels=[0, 1], classes=["x", "y"]).save(
+        str(file)
+    )
+    table = pq.read_table(file)
+    pq.write_table(table.set_column(table.schema.get_field_index(column), column, bombs), file)
+    with pytest.raises(CatalogError, match="was altered after it was built"):
+        Catalog.load(str(file))
     assert not fired.exists()

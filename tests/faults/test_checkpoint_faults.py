@@ -5,9 +5,13 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
+import resource
 import shutil
 import subprocess
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -269,6 +273,43 @@ def test_a_full_disk_is_told_at_once_and_leaves_the_old_checkpoint(room_bytes, t
     assert restore(tmp_path) == 20
 
 
+LARGEST_FILE_BYTES = 400
+"""Below the size of a rank's tensors, above that of the other files."""
+
+
+def save_with_little_room(folder: str) -> None:
+    """Prints how a save ends, in seconds, where the system lets no file grow beyond a few hundred bytes."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (LARGEST_FILE_BYTES, LARGEST_FILE_BYTES))
+    saver = Checkpointer(folder, rank=0, world=1, attempt="second", keep=1)
+    began = time.monotonic()
+    saver.save(HalfEngine(0, 20.0), Progress(step=20))
+    try:
+        saver.wait()
+    except CheckpointError as error:
+        cause = type(error.__cause__).__name__
+        sys.stdout.write(json.dumps([time.monotonic() - began, cause, str(error)]))
+
+
+@pytest.mark.slow
+def test_a_write_that_the_system_itself_refuses_is_told_within_five_seconds(tmp_path):
+    """A limit of the kernel, in a process of its own: unlike a small disk it needs no rights."""
+    save(tmp_path, 10, attempt="first")
+    code = (
+        "import sys; from tests.faults.test_checkpoint_faults import save_with_little_room\n"
+        "save_with_little_room(sys.argv[1])"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    seconds, cause, message = json.loads(done.stdout)
+    assert seconds < 5
+    assert cause == "StorageError"
+    assert re.search(r"saving to .* failed: .*: cannot write: File too large", message)
+    assert restore(tmp_path) == 10
+    save(tmp_path, 20, attempt="third")
+    assert restore(tmp_path) == 20
+
+
 def test_a_file_that_is_still_being_written_is_never_listed(tmp_path):
     (tmp_path / f"{local.PARTIAL}0").write_bytes(b"half")
     assert checkpoint.complete_steps(str(tmp_path)) == []
@@ -299,6 +340,24 @@ def test_a_pickle_in_place_of_a_shard_is_refused_unopened_even_if_every_digest_m
     (folder / "COMPLETE").write_bytes(marker_of("a", manifest))
     with pytest.raises(CheckpointError, match=r"rank-00000-000\.safetensors is not a file of tensors"):
         checkpoint.load(str(tmp_path), 10, HalfEngine(0, 0.0))
+    assert not (tmp_path / "fired").exists()
+
+
+@pytest.mark.parametrize("is_listed", [False, True])
+def test_a_pickled_optimizer_shard_beside_the_tensors_is_never_opened(is_listed, tmp_path, monkeypatch):
+    """As DeepSpeed writes them, with a digest in the manifest that agrees or without any."""
+    save(tmp_path, 10, attempt="a")
+    folder = tmp_path / "step-000000010"
+    name = "zero_pp_rank_0_mp_rank_00_optim_states.pt"
+    torch.save({"optimizer_state_dict": Bomb(tmp_path / "fired")}, folder / name)
+    if is_listed:
+        found = checkpoint.read_manifest(str(tmp_path), 10)
+        digest = checkpoint.layout.sha256((folder / name).read_bytes())
+        manifest = replace(found, files=dict(found.files) | {name: digest}).to_bytes()
+        (folder / "a-manifest.json").write_bytes(manifest)
+        (folder / "COMPLETE").write_bytes(marker_of("a", manifest))
+    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("a pickle was opened"))
+    assert restore(tmp_path) == 10
     assert not (tmp_path / "fired").exists()
 
 
