@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from mae_dist import storage
+from mae_dist.storage.fence import Fence
 from mae_dist.train import intake
 from mae_dist.train.intake import Intake, WaitWatch
 from mae_dist.train.utilisation import Utilisation
@@ -74,7 +75,8 @@ class Clock:
 class RunLog:
     """Rank 0's files in the output folder; on the other ranks nothing is written.
 
-    Every line also goes to `publish`, for those who watch a cluster rather than a folder.
+    Every line also goes to `publish`, for those who watch a cluster rather than a folder. FencedOffError: a
+    later driver writes these files now.
     """
 
     def __init__(
@@ -86,11 +88,13 @@ class RunLog:
         active: bool,
         data_wait_warning: float,
         publish: Callable[[Mapping[str, float]], None] = lambda line: None,
+        fence: Fence | None = None,
     ) -> None:
         self._uri, self._total, self._active = uri, total_steps, active
-        self._watch, self._publish = WaitWatch(data_wait_warning), publish
+        self._watch, self._publish, self._fence = WaitWatch(data_wait_warning), publish, fence
         if not active:
             return
+        self._check()
         for name in ("metrics.jsonl", "faults.jsonl"):
             _drop_after(storage.join(uri, name), resumed_step)
         self._boards = storage.join(uri, "tensorboard")
@@ -104,6 +108,7 @@ class RunLog:
         """
         if not self._active:
             return
+        self._check()
         known = {name: value for name, value in line.items() if math.isfinite(value)}
         written = {name: known.get(name) for name in line}
         storage.append_bytes(storage.join(self._uri, "metrics.jsonl"), json.dumps(written).encode() + b"\n")
@@ -116,6 +121,11 @@ class RunLog:
         warning = self._watch.look(line)
         if warning is not None:
             log.warning("%s", warning)
+
+    def _check(self) -> None:
+        """One request more per line; who stands still between the two still writes that line."""
+        if self._fence is not None:
+            self._fence.check()
 
     def write_faults(self, faults: list[dict[str, Any]], step: int) -> None:
         """Samples that could not be read, met up to this step."""

@@ -84,6 +84,7 @@ def _train_and_score(
         active=rank == 0,
         data_wait_warning=training.config.log.data_wait_warning,
         publish=ClusterMetrics(run=training.config.name, training=training.evaluation or "pretrain"),
+        fence=training.fence,
     )
     if feed is not None:
         stop = StopRequest(timeout_seconds=training.config.watch.collective_seconds)
@@ -299,7 +300,9 @@ def trained_task(
 
 
 def export(training: Training, task: PretrainTask, samples: Samples) -> None:
-    """Write the weights and their model card into the output folder."""
+    """Write the weights and their model card into the output folder, unless it is a later driver's."""
+    if training.fence is not None:
+        training.fence.check()
     config = training.config
     card = native.ModelCard(
         architecture=config.model.architecture,

@@ -7,6 +7,7 @@ import json
 import pytest
 import torch
 
+from mae_dist.storage.fence import Fence, FencedOffError
 from mae_dist.train.metrics import Meters, RunLog, describe
 
 LINE = {
@@ -118,3 +119,16 @@ def test_faults_carry_the_step_at_which_they_were_met(tmp_path):
         "reason": "no frames",
         "replaced_by": 3,
     }
+
+
+def test_a_driver_that_was_replaced_writes_no_more_lines_and_takes_none_back(tmp_path):
+    (tmp_path / "drivers").mkdir()
+    fence = Fence(str(tmp_path / "drivers"), 1)
+    stale = run_log(tmp_path, fence=fence)
+    stale.write(LINE)
+    (tmp_path / "drivers" / "000002.json").write_text("{}")
+    for work in (lambda: stale.write(LINE | {"step": 20}), lambda: run_log(tmp_path, fence=fence)):
+        with pytest.raises(FencedOffError, match="driver 2 has taken over from driver 1"):
+            work()
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [10]
