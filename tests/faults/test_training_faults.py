@@ -1,0 +1,101 @@
+"""Trainings that are killed, resized, damaged and fed bad numbers end as if nothing had happened.
+
+The long versions, with more of everything, are `make faults` and `make soak`.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.faults import run_files, scenarios
+from tests.faults.scenarios import BLOCKS_PER_STEP
+from tests.faults.watched_job import WatchedJob
+
+pytestmark = pytest.mark.slow
+
+STEPS, EVERY = 60, 5
+BAD_STEPS = 40
+PLUGINS = Path(__file__).parent / "bad_batches"
+
+
+@pytest.fixture(scope="module")
+def clean_job(tmp_path_factory) -> WatchedJob:
+    """A job that was left in peace."""
+    job = WatchedJob(tmp_path_factory.mktemp("clean") / "job", steps=STEPS, every=EVERY)
+    with job:
+        job.start()
+        job.finish()
+    return job
+
+
+@pytest.fixture
+def job(tmp_path):
+    """The same job in another place, not yet started."""
+    with WatchedJob(tmp_path / "job", steps=STEPS, every=EVERY) as job:
+        yield job
+
+
+def differences(job: WatchedJob, clean: WatchedJob, **options) -> list[str]:
+    return run_files.differences(job.run, clean.run, blocks_per_step=BLOCKS_PER_STEP, **options)
+
+
+def test_a_run_in_peace_uses_every_block_once(clean_job):
+    blocks = run_files.used(clean_job.run, blocks_per_step=BLOCKS_PER_STEP)
+    assert sorted(blocks) == list(range(STEPS * BLOCKS_PER_STEP))
+
+
+def test_ranks_killed_in_steps_in_saves_and_at_the_start_change_nothing(clean_job, job):
+    measured = scenarios.kill_ranks(job, kills=5, steps=STEPS, every=EVERY, seed=1)
+    assert sum(measured.faults.values()) == 5
+    assert measured.faults["save"] > 0
+    assert len(run_files.attempts(job.run)) > 4
+    assert differences(job, clean_job) == []
+
+
+def test_a_job_killed_with_all_its_processes_and_run_again_ends_in_the_same_bits(clean_job, job):
+    scenarios.kill_trees(job, kills=1, steps=STEPS, every=EVERY, seed=1)
+    assert len(run_files.attempts(job.run)) == 2
+    assert differences(job, clean_job) == []
+
+
+def test_a_flipped_bit_in_the_newest_checkpoint_costs_the_way_from_the_one_before(clean_job, job):
+    measured = scenarios.damage_checkpoints(job, ["*.safetensors"], steps=STEPS, seed=1)
+    assert len(measured.fell_back) == 1
+    assert differences(job, clean_job) == []
+
+
+def test_other_numbers_of_workers_and_zero_stages_see_the_same_samples_and_losses(clean_job, job):
+    scenarios.change_sizes(job, [(1, 0), (4, 3), (2, 2)], steps=STEPS)
+    assert differences(job, clean_job, tolerance=1e-6) == []
+
+
+def test_bad_batches_of_one_rank_are_skipped_the_same_way_in_an_interrupted_run(tmp_path):
+    with WatchedJob(tmp_path / "peace", steps=BAD_STEPS, every=EVERY, plugins=PLUGINS) as peace:
+        peace.start()
+        peace.finish()
+    with WatchedJob(tmp_path / "killed", steps=BAD_STEPS, every=EVERY, plugins=PLUGINS) as killed:
+        scenarios.kill_after_bad_batches(killed, after=[17, 28])
+    assert differences(killed, peace) == []
+
+    skipped = (peace.run / "skipped.jsonl").read_text()
+    assert (killed.run / "skipped.jsonl").read_text() == skipped
+    named = [json.loads(line) for line in skipped.splitlines()]
+    assert [(line["step"], line["rank"]) for line in named] == [(13, 1), (22, 1), (23, 1), (24, 0)]
+    blocks = run_files.used(peace.run, blocks_per_step=BLOCKS_PER_STEP)
+    assert [tuple(line["samples"]) for line in named] == [blocks[block][0] for block in (49, 85, 91, 94)]
+
+
+def test_a_finished_job_run_again_does_nothing(clean_job):
+    run = clean_job.run
+    before = {file: file.stat().st_mtime_ns for file in run.glob("**/*") if file.is_file()}
+    with clean_job:
+        clean_job.start()
+        clean_job.finish()
+    assert "pretrain                     kept" in clean_job.output
+    changed = {
+        file.relative_to(run).parts[0] for file, when in before.items() if file.stat().st_mtime_ns != when
+    }
+    assert changed <= {"report", "config.yaml", "environment.json"}
