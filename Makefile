@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install check test demo showcase clean
+.PHONY: install check test faults soak demo showcase clean
 
 install: $(VENV)/.installed
 
@@ -22,6 +22,12 @@ test: install
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/pytest -m 'not gpu'
+
+faults: install
+	$(BIN)/python -m benchmarks.faults
+
+soak: install
+	$(BIN)/python -m benchmarks.soak
 
 demo: install
 	$(BIN)/python jobs/demo.py

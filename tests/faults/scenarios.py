@@ -141,10 +141,12 @@ def kill_after_bad_batches(job: WatchedJob, *, after: Sequence[int]) -> Measured
 def flip_bit(rng: random.Random, folder: Path, pattern: str = "*") -> Path:
     """Flip a random bit of a random file like `pattern`; returns the file."""
     file = rng.choice(sorted(folder.glob(pattern)))
-    data = bytearray(file.read_bytes())
-    bit = rng.randrange(8 * len(data))
-    data[bit // 8] ^= 1 << bit % 8
-    file.write_bytes(data)
+    with file.open("r+b") as stream:
+        bit = rng.randrange(8 * file.stat().st_size)
+        stream.seek(bit // 8)
+        [byte] = stream.read(1)
+        stream.seek(bit // 8)
+        stream.write(bytes([byte ^ 1 << bit % 8]))
     return file
 
 
