@@ -13,7 +13,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -156,13 +156,12 @@ CASES: dict[str, Callable[[Bench], Row]] = {
 }
 
 
-def measure(bench: Bench, names: list[str]) -> Iterator[Row]:
-    """One row per case, printed as it comes."""
-    for name in names:
-        started = time.monotonic()
-        row = CASES[name](bench)
-        print(f"{row.fault}: {row.measured} ({time.monotonic() - started:.0f} s)", flush=True)
-        yield row
+def measure(bench: Bench, name: str) -> Row:
+    """One row, printed as it comes."""
+    started = time.monotonic()
+    row = CASES[name](bench)
+    print(f"{row.fault}: {row.measured} ({time.monotonic() - started:.0f} s)", flush=True)
+    return row
 
 
 def main() -> int:
@@ -174,20 +173,25 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, help="where the runs are left; a temporary one if not given")
     arguments = parser.parse_args()
     hardware = page.hardware()
+    rows: list[Row] = []
     with tempfile.TemporaryDirectory() as temporary:
         bench = Bench(arguments.folder or Path(temporary), steps=arguments.steps, kills=arguments.kills)
-        rows = list(measure(bench, arguments.only))
-    about = (
-        f"Two workers on CPUs with ZeRO-1, {arguments.steps} steps, a checkpoint every {EVERY}.\n"
-        "Compared with the same training in peace: each loss, the last checkpoint (optimiser included), the\n"
-        "exported weights, and samples and digest of each micro-batch in the ledger."
-    )
-    text = f"# What faults change in a training, {page.today()}\n\n"
-    text += f"Command: `{page.command('benchmarks.faults')}`. Hardware: {hardware}.\n{about}\n\n"
-    text += page.table(("fault", "must hold", "measured"), [row[:3] for row in rows])
-    path = page.write("faults", text)
-    print(path)
+        for name in arguments.only:
+            rows.append(measure(bench, name))
+            # After each case: the whole takes long.
+            print(page.write("faults", text(rows, hardware=hardware, steps=arguments.steps)), flush=True)
     return 0 if all(row.holds for row in rows) else 1
+
+
+def text(rows: Sequence[Row], *, hardware: str, steps: int) -> str:
+    """The page."""
+    return (
+        f"# What faults change in a training, {page.today()}\n\n"
+        f"Command: `{page.command('benchmarks.faults')}`. Hardware: {hardware}.\n"
+        f"Two workers on CPUs with ZeRO-1, {steps} steps, a checkpoint every {EVERY}.\n"
+        "Compared with the same training in peace: each loss, the last checkpoint (optimiser included), the\n"
+        "exported weights, and samples and digest of each micro-batch in the ledger.\n\n"
+    ) + page.table(("fault", "must hold", "measured"), [row[:3] for row in rows])
 
 
 if __name__ == "__main__":
