@@ -9,6 +9,7 @@ Writes benchmarks/faults/<date>.md.
 from __future__ import annotations
 
 import argparse
+import signal
 import statistics
 import sys
 import tempfile
@@ -124,7 +125,8 @@ class Bench:
         )
 
     def _job(self, name: str, **options: Any) -> WatchedJob:
-        return WatchedJob(self.folder / name, **{"steps": self.steps, "every": EVERY} | options)
+        settings: dict[str, Any] = {"steps": self.steps, "every": EVERY}
+        return WatchedJob(self.folder / name, **settings | options)
 
     def _in_peace(self, name: str, **options: Any) -> WatchedJob:
         with self._job(name, **options) as job:
@@ -173,6 +175,7 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, help="where the runs are left; a temporary one if not given")
     arguments = parser.parse_args()
     hardware = page.hardware()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that no job is left behind
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as temporary:
         bench = Bench(arguments.folder or Path(temporary), steps=arguments.steps, kills=arguments.kills)

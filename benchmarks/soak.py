@@ -54,13 +54,18 @@ class Soak:
     """From the first step to the last."""
 
 
-def kill_rank(job: WatchedJob, rng: random.Random) -> bool:
-    """SIGKILL for one worker; False if there is none at the moment."""
+def signal_rank(job: WatchedJob, rng: random.Random, number: signal.Signals) -> bool:
+    """Send a signal to one worker; False if there is none at the moment."""
     workers = job.workers()
     if workers:
         with contextlib.suppress(psutil.NoSuchProcess):
-            rng.choice(workers).kill()
+            rng.choice(workers).send_signal(number)
     return bool(workers)
+
+
+def kill_rank(job: WatchedJob, rng: random.Random) -> bool:
+    """SIGKILL for one worker."""
+    return signal_rank(job, rng, signal.SIGKILL)
 
 
 def kill_tree(job: WatchedJob, rng: random.Random) -> bool:
@@ -79,11 +84,25 @@ def flip_a_bit(job: WatchedJob, rng: random.Random) -> bool:
     return kill_rank(job, rng)
 
 
+def ask_a_rank_to_stop(job: WatchedJob, rng: random.Random) -> bool:
+    """SIGTERM for one worker, as from a node that is about to go."""
+    return signal_rank(job, rng, signal.SIGTERM)
+
+
+def stop_rank(job: WatchedJob, rng: random.Random) -> bool:
+    """SIGSTOP for one worker, for ever."""
+    return signal_rank(job, rng, signal.SIGSTOP)
+
+
 FAULTS: dict[str, Callable[[WatchedJob, random.Random], bool]] = {
     "SIGKILL of a rank": kill_rank,
     "SIGKILL of the whole tree": kill_tree,
+    "SIGTERM of a rank": ask_a_rank_to_stop,
+    "SIGSTOP of a rank": stop_rank,
     "a bit of the newest checkpoint flips, SIGKILL of a rank": flip_a_bit,
 }
+WATCH = {"step_seconds": 5.0, "first_step_seconds": 60.0}
+"""Of the training under faults; by the first a worker that is stopped is found out."""
 
 
 def soak(job: WatchedJob, *, steps: int, every: float, seed: int) -> Soak:
@@ -139,13 +158,14 @@ def main() -> int:
         steps = round(GOAL * 60 * arguments.minutes * num_steps / seconds)
         every = max(1, round(CHECKPOINT_SECONDS * num_steps / seconds))
         clean = in_peace(folder / "clean", steps=steps, every=every)
-        with WatchedJob(folder / "soaked", steps=steps, every=every) as job:
+        with WatchedJob(folder / "soaked", steps=steps, every=every, watch=WATCH) as job:
             done = soak(job, steps=steps, every=arguments.every, seed=arguments.seed)
         found = run_files.differences(job.run, clean, blocks_per_step=BLOCKS_PER_STEP)
         goodput = seconds_in_peace(clean)[0] / done.seconds
     text = f"# A training under a fault every {arguments.every:g} s, {page.today()}\n\n"
     text += f"Command: `{page.command('benchmarks.soak')}`. Hardware: {hardware}.\n"
-    text += f"Two workers on CPUs with ZeRO-1, {steps:,} steps, a checkpoint every {every}.\n\n"
+    text += f"Two workers on CPUs with ZeRO-1, {steps:,} steps, a checkpoint every {every};\n"
+    text += f"watch.step_seconds={WATCH['step_seconds']:g}, resources.max_failures beyond reach.\n\n"
     text += page.table(("", ""), rows(done, goodput, found))
     print(text, page.write("soak", text))
     return 1 if found else 0
