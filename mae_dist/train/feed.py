@@ -19,11 +19,16 @@ from mae_dist.train.intake import Intake, block_intake
 DEVICE_COLUMNS = ("clips", "keep", "label", "counted")
 
 
+class StreamError(RuntimeError):
+    """What arrived is not what this rank should be given next; training from it would be another run."""
+
+
 class Feed:
     """Iterates over micro-batches as dictionaries of device tensors plus `block`, `sample` and `epoch`.
 
     A thread stays `ahead` batches in front of the loop. What the data plane reports beside the batches,
-    faults and figures, grows until it is taken.
+    faults and figures, grows until it is taken. `blocks` are the numbers that have to arrive, in order: a
+    plan begins where the newest checkpoint ended, and a worker that was believed dead may publish another.
     """
 
     def __init__(
@@ -34,7 +39,9 @@ class Feed:
         seed: int,
         ahead: int,
         ledger: str | None,
+        blocks: Iterable[int] | None = None,
     ) -> None:
+        self._blocks = None if blocks is None else iter(blocks)
         self._intake = Intake()
         self._faults: list[dict[str, Any]] = []
         self._device = device
@@ -75,6 +82,7 @@ class Feed:
             for row in rows:
                 arrived = time.perf_counter()
                 stats = row.pop("stats")
+                self._check(row["block"])
                 if self._ledger is not None:
                     storage.append_bytes(self._ledger, _ledger_line(row))
                 batch = self._to_device(row)
@@ -87,6 +95,15 @@ class Feed:
             self._queue.put(None)
         except BaseException as error:  # raised again in the loop's thread
             self._queue.put(error)
+
+    def _check(self, block: int) -> None:
+        expected = block if self._blocks is None else next(self._blocks)
+        if block != expected:
+            raise StreamError(
+                f"micro-batch {block} arrived where {expected} should come next: the plan does not begin "
+                "where the checkpoint ends, or the stream has lost or repeated something. Training starts "
+                "again from the newest checkpoint, as far as resources.max_failures allows"
+            )
 
     def _to_device(self, row: dict[str, Any]) -> dict[str, Any]:
         batch = {name: values for name, values in row.items() if name not in DEVICE_COLUMNS}

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -68,7 +69,8 @@ def _train_and_score(
     newest = _agree(checkpoint.newest(training.checkpoints) if rank == 0 else None)
     is_done = newest is not None and newest >= schedule.total_steps
     # Decoding starts its processes while the engine is built.
-    feed = None if is_done else _feed(training, device, rank, attempt)
+    blocks = itertools.count(training.first_block(newest or 0) + rank, world)
+    feed = None if is_done else _feed(training, device, rank, attempt, blocks)
     task = build_task(training, num_classes=catalog.num_classes).to(device)
     if training.train.activation_checkpointing:
         recompute_activations(task)
@@ -272,7 +274,7 @@ def _rows(training: Training, name: str) -> Iterator[dict[str, Any]]:
     return read_shard(shard, prefetch=training.config.data.prefetch_batches)
 
 
-def _feed(training: Training, device: torch.device, rank: int, attempt: str) -> Feed:
+def _feed(training: Training, device: torch.device, rank: int, attempt: str, blocks: Iterable[int]) -> Feed:
     ledger = storage.join(training.output, "ledger", f"{attempt}-rank-{rank:05d}.jsonl")
     return Feed(
         _rows(training, "train"),
@@ -280,6 +282,7 @@ def _feed(training: Training, device: torch.device, rank: int, attempt: str) -> 
         seed=training.config.seed,
         ahead=2,
         ledger=ledger if training.config.log.ledger else None,
+        blocks=blocks,
     )
 
 

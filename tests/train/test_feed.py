@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 from types import SimpleNamespace
@@ -12,7 +13,7 @@ import pytest
 import torch
 
 from mae_dist.train import feed as feed_module
-from mae_dist.train.feed import Feed, digest
+from mae_dist.train.feed import Feed, StreamError, digest
 
 CPU = torch.device("cpu")
 STATS = {
@@ -44,8 +45,8 @@ def row(block: int, **changed) -> dict[str, Any]:
     return values | changed
 
 
-def feed(rows, *, seed: int = 0, ahead: int = 2, ledger: str | None = None) -> Feed:
-    return Feed(rows, device=CPU, seed=seed, ahead=ahead, ledger=ledger)
+def feed(rows, *, seed: int = 0, ahead: int = 2, ledger: str | None = None, blocks=None) -> Feed:
+    return Feed(rows, device=CPU, seed=seed, ahead=ahead, ledger=ledger, blocks=blocks)
 
 
 def test_batches_come_in_order_as_tensors_with_their_numbers_beside_them():
@@ -74,6 +75,24 @@ def test_an_error_of_the_feeding_thread_rises_in_the_loop_after_what_came_before
     assert next(batches)["block"] == 0
     with pytest.raises(FileNotFoundError, match=r"clip\.mp4 is gone"):
         next(batches)
+
+
+@pytest.mark.parametrize(
+    ("arriving", "message"),
+    [
+        ([7, 9], "micro-batch 7 arrived where 9 should come next"),
+        ([9, 13], "micro-batch 13 arrived where 11 should come next"),
+        ([9, 9], "micro-batch 9 arrived where 11 should come next"),
+    ],
+)
+def test_a_micro_batch_out_of_turn_is_refused_and_not_written_to_the_ledger(arriving, message, tmp_path):
+    """Rank 1 of two, whose checkpoint ends before block 8."""
+    ledger = tmp_path / "ledger.jsonl"
+    rows = [row(block) for block in arriving]
+    with pytest.raises(StreamError, match=message):
+        list(feed(rows, blocks=itertools.count(9, 2), ledger=str(ledger)))
+    entered = ledger.read_text().splitlines() if ledger.exists() else []
+    assert [json.loads(line)["block"] for line in entered] == [block for block in arriving[:1] if block == 9]
 
 
 def test_an_error_in_the_ledger_rises_in_the_loop(tmp_path):
