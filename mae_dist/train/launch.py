@@ -49,7 +49,7 @@ class _ListeningBackend(TorchConfig().backend_cls):
         worker_group.execute(catch_sigterm)
 
     def on_shutdown(self, worker_group: Any, backend_config: Any) -> None:
-        """Nothing: Ray ends the processes next, and would wait half a minute for one that stands still."""
+        """Nothing: Ray ends the processes next, and one that stands still would make it wait for long."""
 
 
 class ListeningTorchConfig(TorchConfig):

@@ -22,7 +22,7 @@ SUMMARY = {"progress": {"step": 12}}
 
 @pytest.fixture
 def run(tmp_path, monkeypatch) -> Callable[..., Any]:
-    """Runs a training whose fits return what they are given, one after another; functions are called."""
+    """Runs a training whose fits return what they are given, one after another, or call it first."""
     monkeypatch.setattr(os, "environ", os.environ.copy())
     training = Training(
         config=load("pretrain/demo", ["watch.step_seconds=60"]),
