@@ -8,7 +8,7 @@ import logging
 import os
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -67,20 +67,27 @@ def workers(job: subprocess.Popen[str]) -> list[psutil.Process]:
     return sorted(found, key=lambda process: process.create_time())
 
 
+@contextlib.contextmanager
+def ended(job: subprocess.Popen[str]) -> Iterator[subprocess.Popen[str]]:
+    """The job, of which nothing is left afterwards, whatever went wrong."""
+    try:
+        yield job
+    finally:
+        if job.poll() is None:
+            for process in [*psutil.Process(job.pid).children(recursive=True), psutil.Process(job.pid)]:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+        job.communicate()
+
+
 def run_directory(folder: Path, job: subprocess.Popen[str]) -> Path:
     wait_for(lambda: list(folder.glob("runs/small-*/progress.json")) or job.poll() is not None)
     return small_run.run_directory(folder / "runs")
 
 
-def test_requests_to_stop_and_a_worker_that_stands_still_change_nothing_in_the_result(tmp_path):
-    clean_folder, folder = tmp_path / "clean", tmp_path / "disturbed"
-    for each in (clean_folder, folder):
-        each.mkdir()
-    small_run.run(recipe(clean_folder), clean_folder / "home")
-    clean = small_run.run_directory(clean_folder / "runs")
-
+def disturb(job: subprocess.Popen[str], folder: Path) -> Path:
+    """Ask, stop and end what runs, and assert what follows each; returns the run directory."""
     # SIGTERM of a worker, SIGKILL when the time of grace is over: saved in time, and no step is lost.
-    job = small_run.start(recipe(folder), folder / "home")
     run = run_directory(folder, job)
     wait_for(lambda: step(run) >= 10)
     victim, reached = workers(job)[0], step(run)
@@ -116,6 +123,18 @@ def test_requests_to_stop_and_a_worker_that_stands_still_change_nothing_in_the_r
     newest = checkpoint.newest(str(run / "checkpoints"))
     said = f"asked to stop at step {newest}, which is saved; the same command goes on from there"
     assert f"pretrain failed: StoppedError: {said}" in output
+    return run
+
+
+def test_requests_to_stop_and_a_worker_that_stands_still_change_nothing_in_the_result(tmp_path):
+    clean_folder, folder = tmp_path / "clean", tmp_path / "disturbed"
+    for each in (clean_folder, folder):
+        each.mkdir()
+    small_run.run(recipe(clean_folder), clean_folder / "home")
+    clean = small_run.run_directory(clean_folder / "runs")
+
+    with ended(small_run.start(recipe(folder), folder / "home")) as job:
+        run = disturb(job, folder)
     small_run.run(recipe(folder), folder / "home")
     assert metrics(run) == metrics(clean)
     ours, theirs = (load_file(where / "export" / "model.safetensors") for where in (run, clean))
