@@ -109,6 +109,7 @@ def soak(job: WatchedJob, *, steps: int, every: float, seed: int) -> Soak:
     """Run the job to its end under faults."""
     rng, done = random.Random(seed), Soak()
     hit: tuple[float, Mark] | None = None
+    name: str | None = None
     first = last = due = 0.0
     job.start()
     while (status := job.exit_status()) != 0:
@@ -124,12 +125,13 @@ def soak(job: WatchedJob, *, steps: int, every: float, seed: int) -> Soak:
         if first and not last and job.step() == steps:
             last = now
         if first and not last and now > due:
-            name = rng.choice(list(FAULTS))
+            # What needs a worker waits for one, instead of leaving its turn to what does not.
+            name = name or rng.choice(list(FAULTS))
             mark = job.mark()
             if FAULTS[name](job, rng):
-                done.faults[name] += 1
-                hit, due = (now, mark), due + every
                 print(f"{now - first:5.0f} s, step {job.step()} of {steps}: {name}", flush=True)
+                done.faults[name] += 1
+                hit, due, name = (now, mark), now + every, None
         time.sleep(POLL_SECONDS)
     done.seconds = last - first
     return done
