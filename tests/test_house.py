@@ -41,6 +41,7 @@ ROOMS = {
         "data/plan.py",
         "data/spread.py",
         "train/worker.py",
+        "train/elastic.py",
         "train/launch.py",
         "train/notices.py",
         "orchestrate/runner.py",

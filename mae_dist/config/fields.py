@@ -18,6 +18,7 @@ from pydantic import TypeAdapter
 from mae_dist.config.duration import Duration
 from mae_dist.config.schema import RunConfig
 from mae_dist.config.sections import dotted_fields, hints, is_required
+from mae_dist.config.workers import WorkerRange
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +88,16 @@ def _type_text(hint: Any) -> str:
         return f"[{', '.join(_type_text(arg) for arg in args)}]"
     if args:
         return " or ".join(_type_text(arg) for arg in args)
-    names = {int: "integer", float: "number", bool: "true | false", str: "text", type(None): "null"}
-    return "duration, '20 epochs' or '300 steps'" if hint is Duration else names[hint]
+    names = {
+        int: "integer",
+        float: "number",
+        bool: "true | false",
+        str: "text",
+        type(None): "null",
+        Duration: "duration, '20 epochs' or '300 steps'",
+        WorkerRange: "integer > 0 or [least, most]",
+    }
+    return names[hint]
 
 
 def _range_text(metadata: tuple[Any, ...]) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 from mae_dist.config import engines, sources
 from mae_dist.config.optimisation import OptimConfig, TrainConfig
 from mae_dist.config.schema import EvaluationConfig, RunConfig
+from mae_dist.config.workers import WorkerRange, divisors, worker_counts
 
 Finding = tuple[str, str]
 """(dotted path, message)."""
@@ -37,22 +38,8 @@ def lint(config: RunConfig, *, invalid: Collection[str] = ()) -> list[Finding]:
     return found
 
 
-def worker_counts(train: TrainConfig) -> list[int]:
-    """Worker counts that divide the global batch: those w with global_batch % (micro_batch * w) == 0."""
-    return (
-        _divisors(train.global_batch // train.micro_batch)
-        if not train.global_batch % train.micro_batch
-        else []
-    )
-
-
 def _touches(reads: Collection[str], invalid: Collection[str]) -> bool:
     return any(f"{a}.".startswith(f"{b}.") or f"{b}.".startswith(f"{a}.") for a in reads for b in invalid)
-
-
-def _divisors(number: int) -> list[int]:
-    small = [d for d in range(1, math.isqrt(number) + 1) if number % d == 0]
-    return sorted({*small, *(number // d for d in small)})
 
 
 def _nearest(numbers: Collection[int], given: int) -> str:
@@ -174,21 +161,28 @@ def _not_finite(value: Any, path: str) -> Iterator[Finding]:
 
 
 def _batch(
-    train: TrainConfig, workers: int, *, workers_field: str = "resources.workers"
+    train: TrainConfig, workers: WorkerRange, *, workers_field: str = "resources.workers"
 ) -> Iterator[Finding]:
     whole, micro = train.global_batch, train.micro_batch
-    if whole % (micro * workers) == 0:
+    # Both ends of a range divide a number if their least common multiple does.
+    unit = math.lcm(workers.least, workers.most)
+    if whole % (micro * unit) == 0:
         return
     ways = []
-    if worker_counts(train):
-        ways.append(f"{workers_field} {_nearest(worker_counts(train), workers)}")
-    if whole % workers == 0:
-        ways.append(f"micro_batch {_nearest(_divisors(whole // workers), micro)}")
-    ways.append(f"global_batch {_multiples(whole, micro * workers)}")
+    if counts := worker_counts(global_batch=whole, micro_batch=micro):
+        ends = " from and to one of" if workers.is_elastic else ""
+        ways.append(f"{workers_field}{ends} {_nearest(counts, workers.most)}")
+    if whole % unit == 0:
+        ways.append(f"micro_batch {_nearest(divisors(whole // unit), micro)}")
+    ways.append(f"global_batch {_multiples(whole, micro * unit)}")
+    product = f"micro_batch * workers = {micro} * {unit} = {micro * unit}"
+    if workers.is_elastic:
+        product = (
+            f"micro_batch * workers for {workers.least} and for {workers.most} workers, so of {micro * unit}"
+        )
     yield (
         "train.global_batch",
-        f"must be a multiple of micro_batch * workers = {micro} * {workers} = {micro * workers}, got "
-        f"{whole}; {', or '.join(ways)} would do",
+        f"must be a multiple of {product}, got {whole}; {', or '.join(ways)} would do",
     )
 
 

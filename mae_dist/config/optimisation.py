@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from mae_dist.config.duration import Duration
-from mae_dist.config.quantities import Count, Length, Positive
+from mae_dist.config.quantities import Count, Length, Positive, Workers
+from mae_dist.config.workers import WorkerRange
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,7 +74,13 @@ class TrainConfig:
 class ResourcesConfig:
     """What a training step asks of the cluster, and which engine drives the optimiser."""
 
-    workers: Positive = 1
+    workers: Workers = WorkerRange(1, 1)
+    """Ranks that pretrain together. As [least, most], like [2, 8], the pretraining begins as soon as there is
+    room for the least, goes on with fewer workers when nodes go and with more when they come back: always the
+    most that fit and divide the global batch, which stays the same by accumulation."""
+    resize_seconds: Annotated[float, Field(gt=0)] = 60.0
+    """Between two looks whether there is room for more workers, where `workers` is a range. Whatever the
+    training has reached is saved before it begins again with more."""
     device: Literal["auto", "cpu", "gpu"] = "auto"
     """auto: GPUs if the cluster has any, else CPUs."""
     cpus_per_worker: float = 1.0
@@ -90,4 +97,5 @@ class ResourcesConfig:
     so that the log can say which share of it the model needs (MFU). Null: the data sheet's value for common
     GPUs, and no share for others."""
     max_failures: Count = 3
-    """Worker-group restarts before the step counts as failed."""
+    """Worker groups that may fail without a new checkpoint between them before the step counts as failed.
+    Changes of size are no failures."""

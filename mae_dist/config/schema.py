@@ -17,6 +17,7 @@ from mae_dist.config.limits import DecodeLimits
 from mae_dist.config.optimisation import ResourcesConfig, TrainConfig
 from mae_dist.config.quantities import Count, Positive, Share
 from mae_dist.config.resilience import CheckpointConfig, GuardConfig, WatchConfig
+from mae_dist.config.workers import WorkerRange
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -231,7 +232,8 @@ class EvaluationConfig:
     """Views per worker and forward pass of a test."""
     views: ViewsConfig = field(default_factory=ViewsConfig)
     workers: Positive | None = None
-    """Null means resources.workers. Fewer leave room for more evaluations side by side."""
+    """Null means resources.workers, of a range the least. Fewer leave room for more evaluations side by
+    side."""
     published: PublishedResult | None = None
 
 
@@ -259,10 +261,15 @@ class RunConfig:
     """Held-out samples whose reconstructions the report shows."""
     evaluations: dict[str, EvaluationConfig] = field(default_factory=dict)
 
-    def workers_for(self, evaluation: EvaluationConfig | None) -> int:
-        """Ranks that train together in this evaluation; None: in the pretraining."""
-        few = None if evaluation is None else evaluation.workers
-        return few or self.resources.workers
+    def workers_for(self, evaluation: EvaluationConfig | None) -> WorkerRange:
+        """Ranks that train together in this evaluation; None: in the pretraining.
+
+        An evaluation never changes its size: it is short, and others want to stand beside it.
+        """
+        if evaluation is None:
+            return self.resources.workers
+        workers = evaluation.workers or self.resources.workers.least
+        return WorkerRange(workers, workers)
 
     @property
     def grid(self) -> Grid:

@@ -11,6 +11,10 @@ from typing import Any
 
 from mae_dist.config.duration import Duration
 from mae_dist.config.schema import RunConfig
+from mae_dist.config.workers import WorkerRange
+
+VALUES = (Duration, WorkerRange)
+"""Written as one value in a recipe, though they have fields."""
 
 
 @functools.cache
@@ -39,7 +43,7 @@ def is_number(hint: Any) -> bool:
 def section_of(hint: Any) -> type | None:
     """The config class that a field holds, if it holds one."""
     for option in alternatives(hint):
-        if isinstance(option, type) and dataclasses.is_dataclass(option) and option is not Duration:
+        if isinstance(option, type) and dataclasses.is_dataclass(option) and option not in VALUES:
             return option
     return None
 

@@ -278,7 +278,8 @@ def _weights(run: str) -> str:
 
 
 def _demand(config: RunConfig, evaluation: EvaluationConfig | None, use_gpu: bool) -> Demand:
-    workers = config.workers_for(evaluation)
+    # A training that may grow begins with the least.
+    workers = config.workers_for(evaluation).least
     # One decode task at least has to fit beside the workers.
     cpus = workers * config.resources.cpus_per_worker + config.data.cpus_per_task
     data = config.data

@@ -75,7 +75,8 @@ def check_capacity(config: RunConfig, capacity: Mapping[str, float], *, is_alone
     resources = config.resources
     use_gpu = resources.device == "gpu" or (resources.device == "auto" and capacity.get("GPU", 0) > 0)
     problems = []
-    groups = {"resources.workers": resources.workers} | {
+    # What can grow later need not find room for all of it now.
+    groups = {"resources.workers": resources.workers.least} | {
         f"evaluations.{name}.workers": protocol.workers or 0 for name, protocol in config.evaluations.items()
     }
     field, workers = max(groups.items(), key=lambda group: group[1])

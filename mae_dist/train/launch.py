@@ -10,13 +10,14 @@ from typing import Any, cast
 
 from ray.data import Dataset
 from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
-from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.torch import TorchConfig
 
 from mae_dist import storage
 from mae_dist.data.batch import num_blocks
 from mae_dist.data.catalog import Catalog
 from mae_dist.data.plan import OrderedSplit, plan_blocks
 from mae_dist.train import checkpoint
+from mae_dist.train.elastic import RegroupingTrainer
 from mae_dist.train.stopping import Request, StoppedError, catch_sigterm
 from mae_dist.train.training import Training
 from mae_dist.train.worker import train_worker
@@ -24,8 +25,9 @@ from mae_dist.train.worker import train_worker
 TRAIN_SETTINGS = {
     # A dead worker is noticed within a quarter of a second instead of two.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.25",
-    # When a node is lost Ray tries the old size once more before it knows; it would wait a minute for that.
-    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "30",
+    # How long a group waits for room before the nodes are looked at again, where one may just have gone. The
+    # workers are started afterwards and have all the time they need.
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "4",
     # Our own NoticeReader saves and moves; this one would only log that it is there.
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
 }
@@ -63,9 +65,11 @@ class ListeningTorchConfig(TorchConfig):
 def run_training(training: Training, *, use_gpu: bool) -> dict[str, Any]:
     """Train, from the newest checkpoint if there is one, and return rank 0's summary.
 
-    Worker groups that die are started again up to `resources.max_failures` times, each from the newest
-    checkpoint. Raises TrainingError after that, HungError if workers had stood still. Workers that were asked
-    to make room save and start again, which does not count; StoppedError if the whole job was asked to stop.
+    Worker groups that die are started again from the newest checkpoint, and with a range of workers groups
+    grow and shrink with the cluster, see `elastic.py`. Raises TrainingError after `resources.max_failures`
+    failures without a new checkpoint between them, HungError if workers had stood still. Workers that were
+    asked to make room save and start again, which does not count; StoppedError if the whole job was asked to
+    stop.
     """
     environment = TRAIN_SETTINGS | {
         "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": f"{training.config.watch.silent_seconds:g}"
@@ -90,14 +94,17 @@ def _ray_folder(training: Training) -> str:
 def _fit(training: Training, *, use_gpu: bool) -> dict[str, Any]:
     """What rank 0 returned; errors as run_training."""
     resources, watch, folder = training.config.resources, training.config.watch, _ray_folder(training)
-    trainer = TorchTrainer(
+    workers = training.workers
+    trainer = RegroupingTrainer(
         train_worker,
+        training=training,
         train_loop_config={"training": training},
         torch_config=ListeningTorchConfig(
             backend="nccl" if use_gpu else "gloo", timeout_s=int(watch.collective_seconds)
         ),
         scaling_config=ScalingConfig(
-            num_workers=training.workers,
+            num_workers=(workers.least, workers.most) if workers.is_elastic else workers.least,
+            elastic_resize_monitor_interval_s=resources.resize_seconds,
             use_gpu=use_gpu,
             resources_per_worker={"CPU": resources.cpus_per_worker} | ({"GPU": 1} if use_gpu else {}),
         ),

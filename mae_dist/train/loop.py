@@ -99,6 +99,7 @@ def train(
                 "grad_norm": float(grad_norm),
                 "skipped_updates": progress.rolled_back + engine.scale.skipped_updates,
                 "faults": len(met),
+                "workers": dist.get_world_size() if dist.is_initialized() else 1,
             }
             run_log.write(position | meters.read() | scalars | figures)
             logged = progress.step

@@ -104,3 +104,9 @@ def catch_sigterm() -> None:
             os.kill(os.getpid(), number)
 
     signal.signal(signal.SIGTERM, on_signal)
+
+
+def ask_this_process() -> None:
+    """Ask the training that listens in this process, if one does, to save and move."""
+    for stop in list(_LISTENING):
+        stop.ask()

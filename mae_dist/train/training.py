@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from mae_dist import storage
 from mae_dist.config.optimisation import TrainConfig
 from mae_dist.config.schema import EvaluationConfig, RunConfig
+from mae_dist.config.workers import WorkerRange, worker_counts
 from mae_dist.data.batch import StreamSpec
 from mae_dist.data.catalog import Catalog
 from mae_dist.data.masking import keep_ids
@@ -46,9 +47,16 @@ class Training:
         return self.config.train if self.protocol is None else self.protocol.train
 
     @property
-    def workers(self) -> int:
+    def workers(self) -> WorkerRange:
         """Ranks that train together."""
         return self.config.workers_for(self.protocol)
+
+    @property
+    def world_sizes(self) -> list[int]:
+        """The numbers of workers that are allowed and divide the global batch."""
+        allowed, train = self.workers, self.train
+        counts = worker_counts(global_batch=train.global_batch, micro_batch=train.micro_batch)
+        return [count for count in counts if allowed.least <= count <= allowed.most]
 
     @property
     def checkpoints(self) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from mae_dist.config.lint import CHECKS, EVALUATION_CHECKS, SHARED, lint, worker_counts
+from mae_dist.config.lint import CHECKS, EVALUATION_CHECKS, SHARED, lint
 from mae_dist.config.load import load
 from mae_dist.config.problems import ConfigError
 from mae_dist.config.sections import dotted_fields
 from mae_dist.config.tree import recipe_names
+from mae_dist.config.workers import worker_counts
 
 CATALOG = "data.catalog=images"
 RUNS = [name for name in recipe_names() if name.startswith("pretrain/")]
@@ -240,7 +241,7 @@ def test_what_may_be_meant_is_left_alone(settings):
 
 def test_the_worker_counts_offered_all_work():
     train = load("pretrain/k400", [CATALOG]).train
-    counts = worker_counts(train)
+    counts = worker_counts(global_batch=train.global_batch, micro_batch=train.micro_batch)
     assert counts == [1, 2, 4, 8, 16, 32]
     for workers in counts:
         load(

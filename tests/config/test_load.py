@@ -19,6 +19,7 @@ from mae_dist.config.load import (
 from mae_dist.config.schema import RunConfig
 from mae_dist.config.sections import dotted_fields, is_required
 from mae_dist.config.tree import RECIPES, recipe_names
+from mae_dist.config.workers import WorkerRange
 from tests.config.small import CATALOG, SMALL, mistakes
 
 RUNS = [name for name in recipe_names() if name.startswith("pretrain/")]
@@ -57,7 +58,7 @@ def test_a_recipe_opens_with_what_a_reader_needs_before_spending_money(path):
 @pytest.mark.parametrize("name", ["pretrain/in1k", "pretrain/k400"])
 def test_the_paper_recipes_run_on_8_to_64_workers(name):
     micro_batch = {"pretrain/in1k": 64, "pretrain/k400": 16}[name]  # as their headers say
-    assert load(name, [CATALOG]).resources.workers == 8
+    assert load(name, [CATALOG]).resources.workers == WorkerRange(8, 8)
     for workers in (16, 32, 64):
         load(name, [CATALOG, f"resources.workers={workers}", f"train.micro_batch={micro_batch}"])
 

@@ -1,0 +1,161 @@
+"""When Ray Train starts a group of workers anew, and how many it starts.
+
+    nodes went      the group fails -> as many workers as now fit and divide the global batch, at once
+    nodes came      the group is asked to save and stop -> more workers go on from there
+    it failed       again, unless it has failed too often without a new checkpoint
+
+Ray's policies do most of this; what they lack is added below. Ray 2.60 has no public way to give a trainer
+others: `RegroupingTrainer` hands ours to the controller where Ray's trainer hands over its own.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+from ray.train import FailureConfig, ScalingConfig
+from ray.train.torch import TorchTrainer
+from ray.train.v2._internal.execution.failure_handling import DefaultFailurePolicy, FailureDecision
+from ray.train.v2._internal.execution.scaling_policy import (
+    ElasticScalingPolicy,
+    NoopDecision,
+    ResizeDecision,
+    ScalingDecision,
+)
+
+from mae_dist.storage import StorageError
+from mae_dist.train import checkpoint
+from mae_dist.train.stopping import ask_this_process
+from mae_dist.train.training import Training
+
+log = logging.getLogger(__name__)
+
+POLL_SECONDS = 1.0
+ANSWER_SECONDS = 5.0
+SAVE_SECONDS = 600.0
+"""How long a group may take to save and stop before it is ended where it stands."""
+
+
+class RegroupingTrainer(TorchTrainer):
+    """Ray's trainer with the policies of this file."""
+
+    def __init__(self, *args: Any, training: Training, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._training = training
+
+    def _initialize_and_run_controller(self, **given: Any) -> Any:
+        training = self._training
+        assert self.run_config.failure_config is not None
+        given["failure_policy"] = FailuresInARow(self.run_config.failure_config, training.checkpoints)
+        if self.scaling_config.elasticity_enabled:
+            given["scaling_policy"] = DividingSizes(
+                self.scaling_config,
+                sizes=training.world_sizes,
+                decode_cpus=training.config.data.cpus_per_task,
+            )
+        return super()._initialize_and_run_controller(**given)
+
+
+class DividingSizes(ElasticScalingPolicy):
+    """The largest of `sizes` that fits beside a decode task of `decode_cpus` CPUs.
+
+    Ray would take any number in the range, also one that leaves no CPU to decode for it.
+    """
+
+    def __init__(self, scaling_config: ScalingConfig, *, sizes: Sequence[int], decode_cpus: float) -> None:
+        super().__init__(scaling_config)
+        self._sizes, self._decode_cpus = tuple(sizes), decode_cpus
+        self._looked = float("-inf")
+
+    def make_decision_for_non_running_worker_group(self) -> ScalingDecision:
+        """As Ray does, with a rest where nothing can be started: its controller would ask again at once."""
+        decision = super().make_decision_for_non_running_worker_group()
+        if isinstance(decision, NoopDecision):
+            time.sleep(POLL_SECONDS)
+        return decision
+
+    def make_decision_for_running_worker_group(
+        self, worker_group_state: Any, worker_group_status: Any
+    ) -> ScalingDecision:
+        """As Ray does; a group that is to grow saves what it has reached."""
+        decision = super().make_decision_for_running_worker_group(worker_group_state, worker_group_status)
+        now = worker_group_state.num_workers
+        if isinstance(decision, ResizeDecision) and decision.num_workers > now:
+            log.info("room for %d workers instead of %d; saving before they start", decision.num_workers, now)
+            save_and_stop([worker.actor for worker in worker_group_state.workers])
+        return decision
+
+    def _count_possible_workers(self, reserved_resources: Any) -> int:
+        fitting = super()._count_possible_workers(reserved_resources)
+        resources: dict[str, Any] = self.scaling_config._resources_per_worker_not_none
+        cpus = ray.cluster_resources().get("CPU", 0.0)
+        return largest_size(
+            self._sizes,
+            fitting=fitting,
+            cpus=cpus - self._decode_cpus,
+            cpus_per_worker=resources.get("CPU", 0.0),
+        )
+
+    def _get_reserved_resources(self) -> Any:
+        # Ray's view of the nodes is up to 20 s old, and a group on a node that is gone is waited for in vain.
+        if time.monotonic() - self._looked >= self.GET_RESERVED_RESOURCES_INTERVAL_S:
+            self._looked = time.monotonic()
+            look = self._autoscaling_coordinator.get_reserved_resources.remote(
+                self._requester_id, recompute=True
+            )
+            try:
+                ray.get(look, timeout=ANSWER_SECONDS)
+            except RayError as error:
+                log.warning("no fresh view of the nodes: %s", error)
+        return super()._get_reserved_resources()
+
+
+class FailuresInARow(DefaultFailurePolicy):
+    """Gives up after so many failures without a new checkpoint between them.
+
+    Nodes of a long training come and go; a limit on all failures together would end it however well it goes.
+    """
+
+    def __init__(self, failure_config: FailureConfig, checkpoints: str) -> None:
+        super().__init__(failure_config)
+        self._checkpoints = checkpoints
+        self._reached = self._newest()
+
+    def make_decision(self, training_failed_error: Any) -> FailureDecision:
+        """Whether to start another group."""
+        reached = self._newest()
+        if reached != self._reached:
+            self._reached, self._worker_group_failures = reached, 0
+        return super().make_decision(training_failed_error)
+
+    def _newest(self) -> int | None:
+        try:
+            return checkpoint.newest(self._checkpoints)
+        except StorageError as error:  # no progress that could be seen
+            log.warning("cannot look for checkpoints: %s", error)
+            return None
+
+
+def largest_size(sizes: Sequence[int], *, fitting: int, cpus: float, cpus_per_worker: float) -> int:
+    """The largest of `sizes` of which there are `fitting` and `cpus` CPUs at least; 0 if there is none."""
+    return max((n for n in sizes if n <= fitting and n * cpus_per_worker <= cpus + 1e-6), default=0)
+
+
+def save_and_stop(workers: Sequence[Any]) -> None:
+    """Have a group of workers (actors of Ray Train) save and end; a group that is broken is left as it is."""
+    deadline = time.monotonic() + SAVE_SECONDS
+    try:
+        while time.monotonic() < deadline:
+            # Again each time: a worker that is still being set up has nobody yet who could be asked.
+            ray.get([worker.execute.remote(ask_this_process) for worker in workers], timeout=SAVE_SECONDS)
+            statuses = ray.get([worker.poll_status.remote() for worker in workers], timeout=SAVE_SECONDS)
+            if not any(status.running for status in statuses):
+                return
+            time.sleep(POLL_SECONDS)
+        log.warning("the workers have not saved within %g s; going on from the last checkpoint", SAVE_SECONDS)
+    except RayError as error:
+        log.warning("a worker was lost while saving; going on from the last checkpoint: %s", error)
