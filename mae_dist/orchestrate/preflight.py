@@ -85,11 +85,12 @@ def check_capacity(config: RunConfig, capacity: Mapping[str, float], *, is_alone
             f"{field}: {workers} workers need as many GPUs, the cluster has at most "
             f"{capacity.get('GPU', 0):g}; lower {field} or set resources.device=cpu"
         )
-    needed = workers * resources.cpus_per_worker + config.data.cpus_per_task
+    # Ray Data is given what the workers leave of a node in whole CPUs.
+    needed = workers * resources.cpus_per_worker + max(1.0, config.data.cpus_per_task)
     if needed > capacity.get("CPU", 0):
         problems.append(
             f"resources: {workers} worker(s) of {resources.cpus_per_worker:g} CPUs and one decode "
-            f"task of {config.data.cpus_per_task:g} need {needed:g} CPUs, the cluster has at most "
+            f"task of {max(1.0, config.data.cpus_per_task):g} need {needed:g} CPUs, the cluster has at most "
             f"{capacity.get('CPU', 0):g}; lower {field}, resources.cpus_per_worker or data.cpus_per_task"
         )
     resource = config.data.decode_resource

@@ -26,6 +26,7 @@ import ray
 import torch
 from ray._private.state import state
 from ray.exceptions import RayError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from mae_dist import storage
 from mae_dist.orchestrate.shortage import ShortageWatch
@@ -228,7 +229,9 @@ def _advance(
     inputs = {step.name: store.output(step) for step in status.step.needs}
     status.state, status.started = "running", time.monotonic()
     # A step coordinates; its own tasks and workers hold the CPUs.
-    remote = ray.remote(num_cpus=0, max_retries=0)(_run)
+    # It stays where the job is: on another node it would be lost with that one.
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    remote = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=here)(_run)
     running[remote.remote(status.step, store.output(status.step), inputs)] = status
 
 

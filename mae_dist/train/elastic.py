@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import ray
@@ -70,6 +70,7 @@ class DividingSizes(ElasticScalingPolicy):
         super().__init__(scaling_config)
         self._sizes, self._decode_cpus = tuple(sizes), decode_cpus
         self._looked = float("-inf")
+        self._asked_for = 0
 
     def make_decision_for_non_running_worker_group(self) -> ScalingDecision:
         """As Ray does, with a rest where nothing can be started: its controller would ask again at once."""
@@ -90,15 +91,28 @@ class DividingSizes(ElasticScalingPolicy):
         return decision
 
     def _count_possible_workers(self, reserved_resources: Any) -> int:
-        fitting = super()._count_possible_workers(reserved_resources)
-        resources: dict[str, Any] = self.scaling_config._resources_per_worker_not_none
-        cpus = ray.cluster_resources().get("CPU", 0.0)
-        return largest_size(
-            self._sizes,
-            fitting=fitting,
-            cpus=cpus - self._decode_cpus,
-            cpus_per_worker=resources.get("CPU", 0.0),
-        )
+        reserved = super()._count_possible_workers(reserved_resources)
+        return self._largest(size for size in self._sizes if size <= reserved)
+
+    def _get_num_workers_for_resource_request(self) -> int:
+        # What is asked for is kept from decoding, used or not, and is what a cluster that scales by itself
+        # grows to. GPUs are no loss to decoding.
+        if self.scaling_config.use_gpu:
+            return self.scaling_config.max_workers
+        return self._largest(self._sizes) or self.scaling_config.min_workers
+
+    def _maybe_send_resource_request(self) -> None:
+        number = self._get_num_workers_for_resource_request()
+        if number == self._asked_for:
+            super()._maybe_send_resource_request()
+        else:
+            self._asked_for = number
+            self._send_resource_request()
+
+    def _largest(self, sizes: Iterable[int]) -> int:
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        each: dict[str, Any] = self.scaling_config._resources_per_worker_not_none
+        return largest_size(sizes, nodes, each=each, decode_cpus=self._decode_cpus)
 
     def _get_reserved_resources(self) -> Any:
         # Ray's view of the nodes is up to 20 s old, and a group on a node that is gone is waited for in vain.
@@ -140,9 +154,30 @@ class FailuresInARow(DefaultFailurePolicy):
             return None
 
 
-def largest_size(sizes: Sequence[int], *, fitting: int, cpus: float, cpus_per_worker: float) -> int:
-    """The largest of `sizes` of which there are `fitting` and `cpus` CPUs at least; 0 if there is none."""
-    return max((n for n in sizes if n <= fitting and n * cpus_per_worker <= cpus + 1e-6), default=0)
+def largest_size(
+    sizes: Iterable[int],
+    nodes: Sequence[Mapping[str, float]],
+    *,
+    each: Mapping[str, float],
+    decode_cpus: float,
+) -> int:
+    """The largest of `sizes` whose workers, of `each` resources, fit on the nodes and leave room to decode.
+
+    0 if there is none. Ray Data is given what is left of a node in whole CPUs.
+    """
+    return max((size for size in sizes if _fits(size, nodes, each, decode_cpus)), default=0)
+
+
+def _fits(
+    size: int, nodes: Sequence[Mapping[str, float]], each: Mapping[str, float], decode_cpus: float
+) -> bool:
+    spare_cpus, placed = 0, 0
+    for node in nodes:
+        room = min(int(node.get(name, 0) / amount + 1e-6) for name, amount in each.items() if amount)
+        taken = min(room, size - placed)
+        placed += taken
+        spare_cpus += int(node.get("CPU", 0) - taken * each.get("CPU", 0) + 1e-6)
+    return placed == size and spare_cpus >= max(1, decode_cpus)
 
 
 def save_and_stop(workers: Sequence[Any]) -> None:

@@ -6,10 +6,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import IO
 
 import yaml
 
 ROOT = Path(__file__).parents[2]
+CATALOG = "drawn://moving_clips?samples=21&seed=0"
 TRAIN = {
     "length": "12 steps",
     "warmup": "2 steps",
@@ -31,7 +33,7 @@ def recipe(path: Path, storage: str, **changes) -> str:
         "input": {"frames": 4, "frame_stride": 2, "height": 32, "width": 32},
         "model": {"size": "videomae_micro"},
         "mask": {"kind": "tube", "ratio": 0.75},
-        "data": {"catalog": "drawn://moving_clips?samples=21&seed=0", "cpus_per_task": 0.5},
+        "data": {"catalog": CATALOG, "cpus_per_task": 0.5},
         "augment": {"crop": "multi_scale", "flip": True},
         "train": TRAIN,
         "resources": {"workers": 2},
@@ -42,7 +44,9 @@ def recipe(path: Path, storage: str, **changes) -> str:
     return str(path)
 
 
-def start(recipe_file: str, home: Path, **env: str) -> subprocess.Popen[str]:
+def start(
+    recipe_file: str, home: Path, *, output: int | IO[str] = subprocess.PIPE, **env: str
+) -> subprocess.Popen[str]:
     """`mae-dist run` in the recipe's folder, in a process group of its own, with a private home."""
     home.mkdir(exist_ok=True)
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "AWS_"))}
@@ -51,7 +55,7 @@ def start(recipe_file: str, home: Path, **env: str) -> subprocess.Popen[str]:
         [sys.executable, "-m", "mae_dist.cli.main", "run", recipe_file],
         cwd=Path(recipe_file).parent,
         env=environment,
-        stdout=subprocess.PIPE,
+        stdout=output,
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,

@@ -168,6 +168,14 @@ def test_training_steps_hold_their_workers_and_one_decode_task_and_gpus_where_th
     assert on_gpus["catalog"].demand.gpus == 0
 
 
+def test_a_training_with_a_range_of_workers_holds_the_least_and_evaluations_too():
+    config = demo(
+        "resources.workers=[1, 2]", "resources.cpus_per_worker=1", "evaluations.finetune.workers=null"
+    )
+    steps = steps_of(config, use_gpu=True)
+    assert [steps[name].demand.gpus for name in ("pretrain", "finetune-random")] == [1, 1]
+
+
 def test_the_description_is_one_line_per_step_with_what_it_holds_and_waits_for():
     config = demo("resources.workers=2", "resources.cpus_per_worker=1", "data.cpus_per_task=0.5")
     lines = describe_steps(build_steps(config, INPUTS, use_gpu=True)).splitlines()

@@ -1,4 +1,4 @@
-"""A resource that no node carries is named while steps wait for it, and no more often than helps."""
+"""A resource that the nodes do not carry is named while steps wait for it, and no more often than helps."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from mae_dist.orchestrate.step import Demand, Step
 TOTAL = {"CPU": 8.0, "decode": 0.5}
 
 
-def step(name: str, **custom: float) -> Step:
-    return Step(
-        name=name, run=lambda *_: {}, config=None, identity=name, output=name, demand=Demand(custom=custom)
-    )
+def step(name: str, *, gpus: float = 0, **custom: float) -> Step:
+    demand = Demand(gpus=gpus, custom=custom)
+    return Step(name=name, run=lambda *_: {}, config=None, identity=name, output=name, demand=demand)
 
 
 PLAIN, PRETRAIN, PROBE = step("report"), step("pretrain", decode=1.0), step("probe", decode=1.0)
@@ -38,4 +37,15 @@ def test_a_node_that_comes_in_time_ends_the_matter():
 
 
 def test_steps_that_ask_for_nothing_special_wait_for_nothing():
-    assert ShortageWatch().look([PLAIN], {}, 1e9) == []
+    watch = ShortageWatch()
+    assert [watch.look([PLAIN], TOTAL, now) for now in (0.0, 1e9)] == [[], []]
+
+
+def test_a_cluster_that_has_become_too_small_is_named_with_what_is_missing():
+    watch = ShortageWatch()
+    steps = [PLAIN, step("pretrain", gpus=2)]
+    watch.look(steps, TOTAL | {"GPU": 1.0}, 0.0)
+    assert watch.look(steps, TOTAL | {"GPU": 1.0}, PATIENCE_SECONDS) == [
+        "pretrain cannot go on: 2 GPU are needed at least, and the cluster has 1. Training goes on by itself "
+        "when nodes come; fewer resources.workers (of a range the least) need fewer"
+    ]

@@ -98,8 +98,25 @@ def on_two(folders, reference, two_ranks):
 
 
 @pytest.fixture(scope="module")
-def on_one(folders, on_two):
-    """On one rank: uninterrupted, resumed from another stage, and from what two ranks saved; by name."""
+def on_four(folders, on_two):
+    """On four ranks: taken up from one and from two, at other stages; another zero3 is saved on the way."""
+    sources = {"zero1": "zero3-2", "zero2": "torch-1", "zero3": "zero2-2"}
+    runs = {
+        f"{kind} from {source}": {
+            "kind": kind,
+            "accumulation": 1,
+            "resume": str(folders / source),
+            "first": 3,
+        }
+        for kind, source in sources.items()
+    }
+    runs["zero3"] = {"kind": "zero3", "accumulation": 1, "save": str(folders / "zero3-4")}
+    return run_ranks(4, train_many, runs)
+
+
+@pytest.fixture(scope="module")
+def on_one(folders, on_two, on_four):
+    """On one rank: uninterrupted, resumed from another stage, and from what more ranks saved; by name."""
     runs = {}
     for kind in KINDS[1:]:
         saved = str(folders / f"{kind}-1")
@@ -109,6 +126,7 @@ def on_one(folders, on_two):
         ("torch", "zero1-2"),
         ("zero1", "zero3-2"),
         ("zero3", "zero2-2"),
+        ("zero2", "zero3-4"),
     ]:
         saved = str(folders / source)
         runs[f"{kind} from {source}"] = {"kind": kind, "accumulation": 1, "resume": saved, "first": 3}
@@ -165,7 +183,20 @@ def test_state_of_one_stage_and_world_goes_on_in_another(name, reference, on_two
 
 
 @pytest.mark.parametrize(
-    "name", ["zero2 from zero3-1", "torch from zero1-2", "zero1 from zero3-2", "zero3 from zero2-2"]
+    "name",
+    [
+        "zero2 from zero3-1",
+        "torch from zero1-2",
+        "zero1 from zero3-2",
+        "zero3 from zero2-2",
+        "zero2 from zero3-4",
+    ],
 )
-def test_state_of_one_or_two_ranks_goes_on_on_one(name, reference, on_one):
+def test_state_of_one_two_or_four_ranks_goes_on_on_one(name, reference, on_one):
     assert_close(on_one[name], reference, since=3)
+
+
+def test_state_of_one_and_two_ranks_goes_on_on_four(reference, on_four):
+    for found in on_four:
+        for name, resumed in found.items():
+            assert_close(resumed, reference, since=3 if "from" in name else 0)

@@ -42,6 +42,12 @@ def test_workers_that_cannot_divide_the_global_batch_are_refused(world):
     )
 
 
+def test_a_range_of_workers_holds_the_numbers_that_divide_the_global_batch():
+    given = ("train.micro_batch=4", "resources.workers=[2, 8]", "evaluations.finetune.workers=null")
+    assert training(*given).world_sizes == [2, 4, 8]
+    assert training(*given, evaluation="finetune").world_sizes == [2]
+
+
 @pytest.mark.parametrize(
     ("every", "steps"),
     [("1 epochs", 3), ("2 epochs", 6), ("0.1 epochs", 1), ("0.5 epochs", 2), ("7 steps", 7)],

@@ -1,0 +1,61 @@
+"""How many workers are started on which nodes, and when a training that goes on failing is given up."""
+
+from __future__ import annotations
+
+import pytest
+from ray.train import FailureConfig
+from ray.train.v2._internal.execution.failure_handling import FailureDecision
+from ray.train.v2.api.exceptions import WorkerGroupError
+
+from mae_dist.train.checkpoint import Checkpointer, Progress
+from mae_dist.train.elastic import FailuresInARow, largest_size
+from mae_dist.train.stopping import StopRequest, ask_this_process
+from tests.train.engines import make_engine
+
+SIZES = [1, 2, 4, 8]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "decode_cpus", "size"),
+    [
+        pytest.param([{"CPU": 9}], 1, 8, id="one CPU is left to decode on"),
+        pytest.param([{"CPU": 8}], 1, 4, id="all CPUs for workers would leave none"),
+        pytest.param([{"CPU": 8}], 6, 2, id="a decode task may need several"),
+        pytest.param([{"CPU": 4}, {"CPU": 2}], 0.5, 4, id="six would fit and do not divide the batch"),
+        pytest.param([{"CPU": 1.5}], 0.5, 0, id="half a CPU is never given to decoding"),
+        pytest.param([{"CPU": 1}, {"memory": 5}], 1, 0, id="not even one fits"),
+        pytest.param([{}, {"CPU": 3}], 0.25, 2, id="a head without CPUs takes none"),
+    ],
+)
+def test_the_largest_size_is_taken_that_divides_the_batch_and_leaves_room_to_decode(nodes, decode_cpus, size):
+    assert largest_size(SIZES, nodes, each={"CPU": 1}, decode_cpus=decode_cpus) == size
+
+
+def test_workers_with_gpus_fit_where_gpus_are_and_decode_where_cpus_are():
+    nodes = [{"CPU": 8, "GPU": 4}, {"CPU": 8, "GPU": 2}, {"CPU": 32}]
+    assert largest_size(SIZES, nodes, each={"CPU": 2, "GPU": 1}, decode_cpus=1) == 4
+    assert largest_size(SIZES, nodes[:1], each={"CPU": 2, "GPU": 1}, decode_cpus=1) == 2
+
+
+def save(folder: str, step: int) -> None:
+    saver = Checkpointer(folder, rank=0, world=1, attempt=f"attempt{step}", keep=9)
+    saver.save(make_engine("torch"), Progress(step=step, samples=8 * step))
+    saver.wait()
+
+
+def test_only_failures_without_a_new_checkpoint_between_them_use_up_the_limit(tmp_path):
+    policy = FailuresInARow(FailureConfig(max_failures=1), str(tmp_path))
+    error = WorkerGroupError("lost", {0: RuntimeError("lost")})
+    assert policy.make_decision(error) == FailureDecision.RETRY
+    for step in (3, 6):
+        save(str(tmp_path), step)
+        assert policy.make_decision(error) == FailureDecision.RETRY
+    assert policy.make_decision(error) == FailureDecision.RAISE
+
+
+def test_a_training_can_be_asked_to_stop_from_outside_its_thread():
+    listening, other = StopRequest(), StopRequest()
+    listening.listen()
+    ask_this_process()
+    assert listening.is_agreed()
+    assert not other.is_agreed()
