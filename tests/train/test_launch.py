@@ -39,7 +39,7 @@ def run(tmp_path, monkeypatch) -> Callable[..., Any]:
                 outcome(training)
             return SimpleNamespace(return_value=outcome)
 
-        monkeypatch.setattr(launch, "TorchTrainer", lambda *args, **options: SimpleNamespace(fit=fit))
+        monkeypatch.setattr(launch, "RegroupingTrainer", lambda *args, **options: SimpleNamespace(fit=fit))
         result = run_training(training, use_gpu=False)
         assert left == []
         return result
