@@ -72,6 +72,8 @@ def is_decoding(node: Any) -> bool:
 
 def main(folder: Path) -> None:
     """Run the story and write down what happened when."""
+    # Threads that wait for each other in a loop take the machine from everything else here.
+    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
     cluster = Cluster(
         initialize_head=True,
         head_node_args={
