@@ -1,7 +1,7 @@
 """When Ray Train starts a group of workers anew, and how many it starts.
 
     nodes went      the group fails -> as many workers as now fit and divide the global batch, at once
-    nodes came      the group is asked to save and stop -> more workers go on from there
+    nodes came      the group is asked to save and stop, and `run_training` starts another one
     it failed       again, unless it has failed too often without a new checkpoint
 
 Ray's policies do most of this; what they lack is added below. Ray 2.60 has no public way to give a trainer
@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import ray
+from ray._private.state import state
 from ray.exceptions import RayError
 from ray.train import FailureConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
@@ -36,8 +37,6 @@ log = logging.getLogger(__name__)
 
 POLL_SECONDS = 1.0
 ANSWER_SECONDS = 5.0
-SAVE_SECONDS = 600.0
-"""How long a group may take to save and stop before it is ended where it stands."""
 
 
 class RegroupingTrainer(TorchTrainer):
@@ -82,13 +81,17 @@ class DividingSizes(ElasticScalingPolicy):
     def make_decision_for_running_worker_group(
         self, worker_group_state: Any, worker_group_status: Any
     ) -> ScalingDecision:
-        """As Ray does; a group that is to grow saves what it has reached."""
+        """Ask a group that could grow to save and stop, where Ray would end it and lose its last steps.
+
+        One that would have to shrink is about to fail by itself.
+        """
         decision = super().make_decision_for_running_worker_group(worker_group_state, worker_group_status)
         now = worker_group_state.num_workers
         if isinstance(decision, ResizeDecision) and decision.num_workers > now:
-            log.info("room for %d workers instead of %d; saving before they start", decision.num_workers, now)
-            save_and_stop([worker.actor for worker in worker_group_state.workers])
-        return decision
+            log.info("room for %d workers instead of %d; asking them to save", decision.num_workers, now)
+            for worker in worker_group_state.workers:
+                worker.execute_async(ask_this_process)
+        return NoopDecision()
 
     def _count_possible_workers(self, reserved_resources: Any) -> int:
         reserved = super()._count_possible_workers(reserved_resources)
@@ -110,7 +113,9 @@ class DividingSizes(ElasticScalingPolicy):
             self._send_resource_request()
 
     def _largest(self, sizes: Iterable[int]) -> int:
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        # Nothing is started any more on nodes that are about to go.
+        leaving = state.get_draining_nodes()
+        nodes = [n["Resources"] for n in ray.nodes() if n["Alive"] and n["NodeID"] not in leaving]
         each: dict[str, Any] = self.scaling_config._resources_per_worker_not_none
         return largest_size(sizes, nodes, each=each, decode_cpus=self._decode_cpus)
 
@@ -178,19 +183,3 @@ def _fits(
         placed += taken
         spare_cpus += int(node.get("CPU", 0) - taken * each.get("CPU", 0) + 1e-6)
     return placed == size and spare_cpus >= max(1, decode_cpus)
-
-
-def save_and_stop(workers: Sequence[Any]) -> None:
-    """Have a group of workers (actors of Ray Train) save and end; a group that is broken is left as it is."""
-    deadline = time.monotonic() + SAVE_SECONDS
-    try:
-        while time.monotonic() < deadline:
-            # Again each time: a worker that is still being set up has nobody yet who could be asked.
-            ray.get([worker.execute.remote(ask_this_process) for worker in workers], timeout=SAVE_SECONDS)
-            statuses = ray.get([worker.poll_status.remote() for worker in workers], timeout=SAVE_SECONDS)
-            if not any(status.running for status in statuses):
-                return
-            time.sleep(POLL_SECONDS)
-        log.warning("the workers have not saved within %g s; going on from the last checkpoint", SAVE_SECONDS)
-    except RayError as error:
-        log.warning("a worker was lost while saving; going on from the last checkpoint: %s", error)

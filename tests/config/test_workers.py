@@ -42,8 +42,8 @@ def test_anything_else_is_refused_with_what_would_be_right(given):
 def test_both_ends_of_a_range_divide_the_global_batch():
     assert refusal("resources.workers=[3, 8]") == (
         "train.global_batch: must be a multiple of micro_batch * workers for 3 and for 8 workers, so of "
-        "3072, got 4096; resources.workers from and to one of 1, 2, 4, 8, 16, 32, or global_batch 3072 or 6144 "
-        "would do"
+        "3072, got 4096; resources.workers from and to one of 1, 2, 4, 8, 16, 32, or global_batch 3072 or "
+        "6144 would do"
     )
 
 

@@ -240,7 +240,7 @@ def test_more_cpus_than_the_cluster_can_have_are_refused(config):
 def test_a_range_of_workers_needs_room_for_the_least(config):
     given = config("resources.workers=[1, 2]", "resources.device=gpu", "resources.cpus_per_worker=3")
     assert check_capacity(given, {"CPU": 4.0, "GPU": 1.0}) is True
-    with pytest.raises(PreflightError, match="resources.workers: 1 workers need as many GPUs"):
+    with pytest.raises(PreflightError, match=r"resources\.workers: 1 workers need as many GPUs"):
         check_capacity(given, {"CPU": 4.0, "GPU": 0.0})
 
 
@@ -248,7 +248,7 @@ def test_decoding_needs_a_whole_cpu(config):
     """Ray Data is given no part of one, and would wait for ever."""
     given = config("resources.cpus_per_worker=1.75", "data.cpus_per_task=0.5")
     with pytest.raises(
-        PreflightError, match="one decode task of 1 need 4.5 CPUs, the cluster has at most 4;"
+        PreflightError, match=r"one decode task of 1 need 4\.5 CPUs, the cluster has"
     ):
         check_capacity(given, {"CPU": 4.0})
 

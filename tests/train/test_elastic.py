@@ -9,7 +9,7 @@ from ray.train.v2.api.exceptions import WorkerGroupError
 
 from mae_dist.train.checkpoint import Checkpointer, Progress
 from mae_dist.train.elastic import FailuresInARow, largest_size
-from mae_dist.train.stopping import StopRequest, ask_this_process
+from mae_dist.train.stopping import Request, StopRequest, ask_this_process
 from tests.train.engines import make_engine
 
 SIZES = [1, 2, 4, 8]
@@ -54,8 +54,9 @@ def test_only_failures_without_a_new_checkpoint_between_them_use_up_the_limit(tm
 
 
 def test_a_training_can_be_asked_to_stop_from_outside_its_thread():
-    listening, other = StopRequest(), StopRequest()
-    listening.listen()
+    stop = StopRequest()
     ask_this_process()
-    assert listening.is_agreed()
-    assert not other.is_agreed()
+    assert stop.agreed() == Request.NONE
+    with stop.listening():
+        ask_this_process()
+    assert stop.agreed() == Request.MOVE
