@@ -47,7 +47,7 @@ class Case:
 
     @property
     def kept_per_frame(self) -> int:
-        """As the papers mask: a quarter of an image's tokens, a tenth of the places of a clip (rounded up)."""
+        """As the papers mask: a quarter of an image's tokens, a tenth of a clip's places (rounded up)."""
         per_frame = self.grid.per_frame
         return per_frame - 9 * per_frame // 10 if self.is_video else per_frame // 4
 

@@ -1,10 +1,10 @@
 """CPU time and memory of a pretraining step, against Hugging Face's ViTMAE and VideoMAE at equal mathematics.
 
-A step is forward, backward and an update by fused AdamW (the default of both sides' trainers), one thread, in
-float32 or under bfloat16 autocast. Weights, clips and masks are the same, and the losses of the first step
-agree to 1e-6 in float32, or nothing is timed. Every way runs in a process of its own, in turns; what counts is
-the CPU time of that process. Much of it may be page faults, because the C library gives large blocks back at
-once: so all is measured twice, with the default allocator and with one told to keep its memory (TUNABLES).
+A step is forward, backward and an update by fused AdamW (the default of both sides' trainers), one thread,
+in float32 or under bfloat16 autocast. Weights, clips and masks are the same, and the losses of the first step
+agree to 1e-6 in float32, or nothing is timed. Every way runs in a process of its own, in turns; what counts
+is the CPU time of that process. Much of it may be page faults, because the C library gives large blocks back
+at once: so all is measured twice, with the default allocator and with one told to keep memory (TUNABLES).
 
     python benchmarks/step.py [--rounds 7] [--compiled] [--cases "image fp32" ...] [--json]
 
@@ -124,7 +124,7 @@ class Runner:
 
 
 def run_way(pipe: Connection, way: str, name: str) -> None:
-    """Answer with the first loss, then to "step" with seconds and to "peak" with bytes, until told to stop."""
+    """Answer with the first loss, then "step" with seconds and "peak" with bytes, until told to stop."""
     torch.set_num_threads(1)
     before = memory_bytes("RssAnon")
     runner = Runner(way, name)

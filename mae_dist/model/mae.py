@@ -33,7 +33,7 @@ class Decoder(nn.Module):
 
     def forward(self, tokens_BND: Tensor, num_hidden: int) -> Tensor:
         """Predict the last `num_hidden` tokens: (B, N, D) -> (B, num_hidden, P)."""
-        return self.prediction(self.norm(self.blocks(tokens_BND)[:, -num_hidden:]))
+        return self.prediction(self.norm(self.blocks(tokens_BND, num_hidden)))
 
 
 class MaskedAutoencoder(nn.Module):

@@ -1,10 +1,10 @@
 """Pre-norm transformer blocks, shared by encoder, decoder and classifiers.
 
 Both papers use the same block, but for the bias of the attention keys. Query, key and value come from one
-matrix product; which kernel then does the attention depends on device and dtype alone, so results do not
-change between runs.
+matrix product; which kernel then does the attention depends on device, dtype and number of tokens alone, so
+results do not change between runs.
 
-Letters: B samples, N tokens, D width, S heads, d width of one head.
+Letters: B samples, N tokens, Q the last ones that are wanted, D width, S heads, d width of one head.
 """
 
 from __future__ import annotations
@@ -20,16 +20,22 @@ NORM_EPSILON = 1e-6
 """Of every layer norm in both papers; torch's default is 1e-5, Hugging Face's models have 1e-12."""
 
 
-def attend(query_BSNd: Tensor, key_BSNd: Tensor, value_BSNd: Tensor) -> Tensor:
-    """Softmax attention, all three (B, S, N, d), scaled by 1 / sqrt(d).
+PLAIN_TOKENS = 256
+"""Attention in half precision on a CPU is two plain products up to so many tokens."""
 
-    The fused kernel everywhere but for half precision on a CPU: there it leaves the matrix unit, and two
-    plain products are 1.2 to 4.5 times faster in bfloat16, 1.8 to 2.8 in float16 up to 200 tokens.
+
+def attend(query_BSQd: Tensor, key_BSNd: Tensor, value_BSNd: Tensor) -> Tensor:
+    """Softmax attention, scaled by 1 / sqrt(d): (B, S, Q, d) for queries of that shape.
+
+    The fused kernel everywhere but for half precision on a CPU: there its backward pass leaves the matrix
+    unit, and two plain products are 1.8 to 4.5 times faster up to 200 tokens. From 400 tokens on they are
+    not, and what they keep for the backward pass grows with the square.
     """
-    if query_BSNd.device.type == "cpu" and query_BSNd.dtype in (torch.bfloat16, torch.float16):
-        scores = (query_BSNd * query_BSNd.shape[-1] ** -0.5) @ key_BSNd.transpose(-2, -1)
+    is_half_on_cpu = query_BSQd.device.type == "cpu" and query_BSQd.dtype in (torch.bfloat16, torch.float16)
+    if is_half_on_cpu and key_BSNd.shape[-2] <= PLAIN_TOKENS:
+        scores = (query_BSQd * query_BSQd.shape[-1] ** -0.5) @ key_BSNd.transpose(-2, -1)
         return scores.softmax(-1) @ value_BSNd
-    return F.scaled_dot_product_attention(query_BSNd, key_BSNd, value_BSNd)
+    return F.scaled_dot_product_attention(query_BSQd, key_BSNd, value_BSNd)
 
 
 class Attention(nn.Module):
@@ -50,13 +56,26 @@ class Attention(nn.Module):
         self.register_buffer("no_bias", None if key_bias else torch.zeros(width), persistent=False)
         self.output = nn.Linear(width, width)
 
-    def forward(self, tokens_BND: Tensor) -> Tensor:
+    def forward(self, tokens_BND: Tensor, num_wanted: int | None = None) -> Tensor:
+        """All tokens look at all tokens; with `num_wanted`, only so many of the last ones: (B, Q, D)."""
         bias = self.qkv.bias
         if self.query_bias is not None and self.no_bias is not None and self.value_bias is not None:
             bias = torch.cat([self.query_bias, self.no_bias, self.value_bias])
-        qkv = F.linear(tokens_BND, self.qkv.weight, bias)
-        query, key, value = qkv.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        return self.output(attend(query, key, value).transpose(1, 2).flatten(2))
+        # Heads are moved after the split, not before: one copy less where the three gradients meet again.
+        if num_wanted is None:
+            qkv = F.linear(tokens_BND, self.qkv.weight, bias)
+            query, key, value = qkv.unflatten(-1, (3, self.heads, -1)).unbind(2)
+        else:
+            width = tokens_BND.shape[-1]
+            weights = self.qkv.weight.split([width, 2 * width])
+            biases = (None, None) if bias is None else bias.split([width, 2 * width])
+            query = F.linear(tokens_BND[:, -num_wanted:], weights[0], biases[0]).unflatten(
+                -1, (self.heads, -1)
+            )
+            key_value = F.linear(tokens_BND, weights[1], biases[1])
+            key, value = key_value.unflatten(-1, (2, self.heads, -1)).unbind(2)
+        attended = attend(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2))
+        return self.output(attended.transpose(1, 2).flatten(2))
 
 
 class Mlp(nn.Module):
@@ -87,8 +106,12 @@ class Block(nn.Module):
         self.mlp = Mlp(stack)
         self.drop_path = 0.0
 
-    def forward(self, tokens_BND: Tensor) -> Tensor:
-        tokens_BND = tokens_BND + self._skip_some(self.attention(self.attention_norm(tokens_BND)))
+    def forward(self, tokens_BND: Tensor, num_wanted: int | None = None) -> Tensor:
+        """All tokens, or with `num_wanted` so many of the last ones: (B, Q, D)."""
+        change = self.attention(self.attention_norm(tokens_BND), num_wanted)
+        if num_wanted is not None:
+            tokens_BND = tokens_BND[:, -num_wanted:]
+        tokens_BND = tokens_BND + self._skip_some(change)
         return tokens_BND + self._skip_some(self.mlp(self.mlp_norm(tokens_BND)))
 
     def _skip_some(self, change_BND: Tensor) -> Tensor:
@@ -108,13 +131,18 @@ class Blocks(nn.Sequential):
 
     recompute = False
 
-    def forward(self, tokens_BND: Tensor) -> Tensor:
-        for block in self:
+    def forward(self, tokens_BND: Tensor, num_wanted: int | None = None) -> Tensor:
+        """All tokens, or with `num_wanted` so many of the last ones, (B, Q, D).
+
+        The last block then computes nothing for the others but their keys and values.
+        """
+        for index, block in enumerate(self):
+            arguments = (tokens_BND, num_wanted if index == len(self) - 1 else None)
             if self.recompute and torch.is_grad_enabled():
                 # The draws of drop path are repeated with the rest.
-                tokens_BND = checkpoint(block, tokens_BND, use_reentrant=False)
+                tokens_BND = checkpoint(block, *arguments, use_reentrant=False)
             else:
-                tokens_BND = block(tokens_BND)
+                tokens_BND = block(*arguments)
         return tokens_BND
 
 

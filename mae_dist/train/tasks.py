@@ -62,8 +62,8 @@ class PretrainTask(nn.Module):
         patches_BNP = self.pixels.cut(batch["clips"])
         keep_BK = batch["keep"]
         hidden_BH = hidden_ids(keep_BK, patches_BNP.shape[1])
-        kept_BKP = self.pixels.normalise(gather_tokens(patches_BNP, keep_BK).float() / 255)
-        hidden_BHP = gather_tokens(patches_BNP, hidden_BH).float() / 255
+        kept_BKP = self.pixels.normalise(gather_tokens(patches_BNP, keep_BK).float().div_(255))
+        hidden_BHP = gather_tokens(patches_BNP, hidden_BH).float().div_(255)
         target_BHP = self._target(hidden_BHP, self.pixels.mean, self.pixels.std)
         prediction_BHP = self.model(kept_BKP, keep_BK, hidden_BH)
         loss = reconstruction_loss(prediction_BHP.float(), target_BHP)
