@@ -1,10 +1,11 @@
 """CPU time and memory of a pretraining step, against Hugging Face's ViTMAE and VideoMAE at equal mathematics.
 
 A step is forward, backward and an update by fused AdamW (the default of both sides' trainers), one thread,
-in float32 or under bfloat16 autocast. Weights, clips and masks are the same, and the losses of the first step
-agree to 1e-6 in float32, or nothing is timed. Every way runs in a process of its own, in turns; what counts
-is the CPU time of that process. Much of it may be page faults, because the C library gives large blocks back
-at once: so all is measured twice, with the default allocator and with one told to keep memory (TUNABLES).
+in float32 or under bfloat16 autocast. Weights, clips and masks are the same, and the losses of the first
+step agree to 1e-6 in float32, or nothing is timed. Every way runs in a process of its own, in turns; what
+counts is the CPU time of that process. Much of it may be page faults, because the C library gives large
+blocks back at once: so all is measured twice, with the default allocator and with one told to keep memory
+(TUNABLES).
 
     python benchmarks/step.py [--rounds 7] [--compiled] [--cases "image fp32" ...] [--json]
 
