@@ -114,7 +114,10 @@ def their_model(case: Case, task: PretrainTask) -> nn.Module:
         model.decoder.norm.eps = 1e-6
     else:
         model = ViTMAEForPreTraining(ViTMAEConfig(mask_ratio=0.75, **fields))
-    model.load_state_dict(to_huggingface(task.model.state_dict(), architecture, grid, dialect="v5"))
+    ours = task.model.state_dict()
+    states = [to_huggingface(ours, architecture, grid, dialect=dialect) for dialect in ("v5", "legacy")]
+    # Names depend on the version of transformers.
+    model.load_state_dict(next(state for state in states if state.keys() == model.state_dict().keys()))
     return model.train()
 
 
