@@ -55,8 +55,11 @@ class Turns:
         self._started = self._cpu = 0.0
 
     def begin(self) -> None:
-        """Sleep until it is our turn."""
+        """Sleep until it is our turn; ends the process if nobody is left to say so."""
+        parent = multiprocessing.parent_process()
         while number_in(self._folder / "turn") < self._next:
+            if parent is not None and not parent.is_alive():
+                sys.exit("the benchmark is gone")
             time.sleep(POLL_SECONDS)
         self._started, self._cpu = time.perf_counter(), time.process_time()
 

@@ -7,7 +7,14 @@ import torch
 import torch.nn.functional as F
 
 from mae_dist.config.geometry import Stack
-from mae_dist.model.transformer import Attention, Block, attend, recompute_activations, transformer
+from mae_dist.model.transformer import (
+    PLAIN_TOKENS,
+    Attention,
+    Block,
+    attend,
+    recompute_activations,
+    transformer,
+)
 from tests.model.small import randomised, seeded
 
 STACK = Stack(width=24, depth=1, heads=3)
@@ -48,7 +55,7 @@ def test_softmax_does_not_see_a_key_bias():
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 0.03), (torch.float16, 0.004)])
-@pytest.mark.parametrize("num_tokens", [1, 7, 64])
+@pytest.mark.parametrize("num_tokens", [1, 7, 64, PLAIN_TOKENS + 1])
 def test_half_precision_on_a_cpu_agrees_with_float32_to_its_precision(num_tokens, dtype, tolerance):
     qkv = random_tokens(3, 2, 3, num_tokens, 8).to(dtype)
     expected = attend(*qkv.float())
@@ -56,14 +63,34 @@ def test_half_precision_on_a_cpu_agrees_with_float32_to_its_precision(num_tokens
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_on_a_cpu_does_not_use_the_fused_kernel(dtype, monkeypatch):
+def test_half_precision_on_a_cpu_does_not_use_the_fused_kernel_for_few_tokens(dtype, monkeypatch):
     def refuse(*_):
         raise AssertionError("fused kernel")
 
     monkeypatch.setattr(F, "scaled_dot_product_attention", refuse)
-    attend(*random_tokens(3, 1, 1, 4, 8).to(dtype))
-    with pytest.raises(AssertionError, match="fused kernel"):
-        attend(*random_tokens(3, 1, 1, 4, 8))
+    attend(*random_tokens(3, 1, 1, PLAIN_TOKENS, 8).to(dtype))
+    for fused in (random_tokens(3, 1, 1, 4, 8), random_tokens(3, 1, 1, PLAIN_TOKENS + 1, 8).to(dtype)):
+        with pytest.raises(AssertionError, match="fused kernel"):
+            attend(*fused)
+
+
+@pytest.mark.parametrize("key_bias", [True, False])
+@pytest.mark.parametrize("recompute", [True, False])
+def test_the_last_tokens_alone_come_out_as_they_do_among_all(recompute, key_bias):
+    stack = Stack(width=24, depth=2, heads=3)
+    blocks = randomised(transformer(stack, key_bias=key_bias), seed=1)
+    if recompute:
+        recompute_activations(blocks)
+    found = []
+    for wanted in (lambda tokens: blocks(tokens)[:, -3:], lambda tokens: blocks(tokens, 3)):
+        blocks.zero_grad()
+        output = wanted(random_tokens(2, 7, 24))
+        output.square().sum().backward()
+        found.append([output, *(parameter.grad for parameter in blocks.parameters())])
+    for alone, among_all in zip(*found, strict=True):
+        torch.testing.assert_close(
+            alone, among_all, rtol=1e-5, atol=1e-6 * float(among_all.detach().abs().max())
+        )
 
 
 def test_drop_path_is_off_in_evaluation():

@@ -41,10 +41,15 @@ def make_task() -> PretrainTask:
 
 
 def make_engine(
-    kind: str, *, accumulation: int = 1, dtype: torch.dtype | None = None, recompute: bool = False
+    kind: str,
+    *,
+    accumulation: int = 1,
+    dtype: torch.dtype | None = None,
+    recompute: bool = False,
+    device: torch.device | None = None,
 ) -> Engine:
     """kind: torch, or zero, its stage and what is offloaded, as in zero3+parameters."""
-    task = make_task()
+    task = make_task().to(device)
     if recompute:
         recompute_activations(task)
     options = {"accumulation": accumulation, "clip_grad_norm": 1.0, "autocast_dtype": dtype, "ema": DECAY}
