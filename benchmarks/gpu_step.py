@@ -3,8 +3,8 @@
 Papers' models and inputs, bfloat16 autocast, fused AdamW, clips as uint8 on the device, one GPU; eager and
 compiled, and Hugging Face's models beside them where transformers is installed. The ways of a model share
 weights, clips and masks, their losses are compared in float32 first, and they are timed in turns. Operations
-are those that our step really makes (`model.sizes`, counting "executed", times 6 for forward and backward);
-Hugging Face's step is rated by the same number, so that it gets nothing for what it could have left out.
+are those that our step really makes (`model.operations`, counting "needed"); Hugging Face's step is rated by
+the same number, so that it gets nothing for what it could have left out.
 
     python3 benchmarks/gpu_step.py [--models mae_base ...] [--ways eager compiled huggingface] [--json]
 
@@ -34,7 +34,8 @@ try:
     from pretraining import Case
 
     from mae_dist.config.geometry import ARCHITECTURES
-    from mae_dist.model.sizes import INPUTS, forward_multiply_adds
+    from mae_dist.model.operations import forward_multiply_adds, training_operations
+    from mae_dist.model.sizes import INPUTS
     from mae_dist.train.compilation import compile_in_place
 except ModuleNotFoundError as error:
     sys.exit(f"this benchmark needs {error.name}: python3 -m pip install {error.name}")
@@ -175,8 +176,8 @@ def row(model: str, way: str, case: Case, size: int, found: Way, peak: float | N
     """One line of the table."""
     assert found.seconds is not None
     seconds = statistics.median(found.seconds)
-    multiply_adds = forward_multiply_adds(case.architecture, case.grid, case.num_kept, counting="executed")
-    tflops = 6 * multiply_adds.total * size / seconds / 1e12
+    cost = forward_multiply_adds(case.architecture, case.grid, num_kept=case.num_kept)
+    tflops = training_operations(cost) * size / seconds / 1e12
     return {
         "model": model,
         "way": way,

@@ -13,7 +13,7 @@ from typing import Literal
 
 from mae_dist.config.geometry import Architecture, Grid, Stack
 
-Counting = Literal["published", "executed", "needed"]
+Counting = Literal["published", "needed"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,8 +56,8 @@ def forward_multiply_adds(
     published   what the authors' code does: it embeds hidden patches too, and MAE's predicts kept ones.
     needed      what the same result takes: embedded is what is kept, predicted what is hidden, and the last
                 block of the decoder updates hidden tokens alone, for which it needs the others' keys and
-                values. Utilisation is measured by this; what is computed beyond it is no merit.
-    executed    what this code does: as needed, but its last decoder block updates all tokens.
+                values. This is what this code does. Utilisation is measured by it; what another computes
+                beyond it is no merit.
     """
     encoder, decoder = architecture.encoder, architecture.decoder
     patch_values = architecture.tubelet * architecture.patch**2 * 3

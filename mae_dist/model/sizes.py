@@ -102,7 +102,7 @@ def _size(name: str, frames: int, height: int, width: int) -> Size:
         num_kept = grid.frames * (grid.per_frame - 9 * grid.per_frame // 10)
     parameters = num_parameters(architecture, grid)
     published = forward_multiply_adds(architecture, grid, num_kept=num_kept, counting="published")
-    executed = forward_multiply_adds(architecture, grid, num_kept=num_kept, counting="executed")
+    executed = forward_multiply_adds(architecture, grid, num_kept=num_kept)
     return Size(
         name=name,
         patch=architecture.patch,

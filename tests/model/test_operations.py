@@ -130,19 +130,19 @@ def test_what_is_needed_leaves_out_hidden_patches_kept_predictions_and_the_last_
 
 
 @pytest.mark.parametrize("size", sorted(ARCHITECTURES))
-def test_needed_is_never_more_than_executed_nor_executed_than_published(size):
+def test_needed_is_never_more_than_published(size):
     grid = grid_of(size)
     costs = [
         forward_multiply_adds(
             ARCHITECTURES[size], grid, num_kept=grid.num_tokens // 4, counting=counting
         ).total
-        for counting in ("needed", "executed", "published")
+        for counting in ("needed", "published")
     ]
     assert costs == sorted(costs)
 
 
 @pytest.mark.parametrize("size", sorted(ARCHITECTURES))
-def test_what_is_executed_is_what_torch_counts_in_the_real_module(size):
+def test_what_is_needed_is_what_torch_counts_in_the_real_module(size):
     model, grid = ARCHITECTURES[size], grid_of(size)
     num_kept = grid.num_tokens // 4
     num_hidden = grid.num_tokens - num_kept
@@ -152,7 +152,7 @@ def test_what_is_executed_is_what_torch_counts_in_the_real_module(size):
         ids = torch.empty(1, grid.num_tokens, dtype=torch.int64)
     with FlopCounterMode(display=False) as pretraining, torch.no_grad():
         module(patches[:, :num_kept], ids[:, :num_kept], ids[:, :num_hidden])
-    cost = forward_multiply_adds(model, grid, num_kept=num_kept, counting="executed")
+    cost = forward_multiply_adds(model, grid, num_kept=num_kept)
     assert pretraining.get_total_flops() == 2 * cost.total
     with FlopCounterMode(display=False) as encoding, torch.no_grad():
         module.encode(patches)
@@ -175,7 +175,7 @@ def test_a_pretraining_step_costs_what_torch_counts(kind):
     ids = torch.randperm(grid.num_tokens).unsqueeze(0)
     kept = torch.randn(1, num_kept, patch_values(model))
     found = operations_of(lambda: module(kept, ids[:, :num_kept], ids[:, num_kept:]))
-    cost = forward_multiply_adds(model, grid, num_kept=num_kept, counting="executed")
+    cost = forward_multiply_adds(model, grid, num_kept=num_kept)
     assert found == training_operations(cost)
 
 
