@@ -37,23 +37,12 @@ try:
     from mae_dist.model.operations import forward_multiply_adds, training_operations
     from mae_dist.model.sizes import INPUTS
     from mae_dist.train.compilation import compile_in_place
+    from mae_dist.train.utilisation import known_peak
 except ModuleNotFoundError as error:
     sys.exit(f"this benchmark needs {error.name}: python3 -m pip install {error.name}")
 
 BATCHES = {"mae_base": 1024, "mae_large": 512, "videomae_base": 128, "videomae_large": 64}
 WAYS = ("eager", "compiled", "huggingface")
-PEAK_TFLOPS = {
-    "H100 PCIe": 756,
-    "H100": 989,
-    "H200": 989,
-    "GH200": 989,
-    "B200": 2250,
-    "A100": 312,
-    "A10G": 70,
-    "L40S": 362,
-    "L4": 121,
-}
-"""Dense bfloat16, by what the device's name contains; the first that fits. Vendor's figures."""
 MFU_GOALS = {"mae_base": 0.30, "videomae_base": 0.30, "mae_large": 0.40, "videomae_large": 0.40}
 PEER_GOAL = 1.5
 GIGABYTE = 1 << 30
@@ -168,8 +157,7 @@ def peak_tflops(device: torch.device, given: float | None) -> float | None:
     """Of dense bfloat16 products, given or known by the device's name; None if neither."""
     if given is not None or device.type != "cuda":
         return given
-    name = torch.cuda.get_device_name(device)
-    return next((float(peak) for part, peak in PEAK_TFLOPS.items() if part in name), None)
+    return known_peak(torch.cuda.get_device_name(device), torch.bfloat16)
 
 
 def row(model: str, way: str, case: Case, size: int, found: Way, peak: float | None) -> dict[str, Any]:

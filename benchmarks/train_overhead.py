@@ -100,6 +100,7 @@ def run_ours(job: dict[str, Any]) -> None:
 
     from mae_dist.config.resilience import GuardConfig
     from mae_dist.config.schema import FaultBudget
+    from mae_dist.model.operations import forward_multiply_adds, training_operations
     from mae_dist.train.checkpoint import Checkpointer, Progress
     from mae_dist.train.feed import Feed
     from mae_dist.train.guard import LossGuard
@@ -107,6 +108,7 @@ def run_ours(job: dict[str, Any]) -> None:
     from mae_dist.train.metrics import RunLog
     from mae_dist.train.schedule import Schedule
     from mae_dist.train.stopping import StopRequest
+    from mae_dist.train.utilisation import Utilisation
     from mae_dist.train.zero import ZeroEngine
 
     rank, folder, steps = ray.train.get_context().get_world_rank(), job["folder"], job["steps"]
@@ -124,6 +126,7 @@ def run_ours(job: dict[str, Any]) -> None:
                     turns.begin()
                 yield batch
 
+    cost = forward_multiply_adds(CASE.architecture, CASE.grid, num_kept=CASE.num_kept)
     # One step behind the last turn, so that the loop asks for another batch when that has ended.
     total_steps = job["turns"] * steps + 1
     train(
@@ -151,6 +154,7 @@ def run_ours(job: dict[str, Any]) -> None:
         budget=FaultBudget(),
         checkpointer=Checkpointer(f"{folder}/checkpoints", rank=rank, world=WORLD, attempt="a", keep=1),
         stop=StopRequest(),
+        utilisation=Utilisation(operations=training_operations(cost), world=WORLD, peak_tflops=None),
         run_log=RunLog(
             folder, total_steps=total_steps, resumed_step=0, active=rank == 0, data_wait_warning=1.0
         ),
