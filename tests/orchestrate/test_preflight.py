@@ -247,9 +247,7 @@ def test_a_range_of_workers_needs_room_for_the_least(config):
 def test_decoding_needs_a_whole_cpu(config):
     """Ray Data is given no part of one, and would wait for ever."""
     given = config("resources.cpus_per_worker=1.75", "data.cpus_per_task=0.5")
-    with pytest.raises(
-        PreflightError, match=r"one decode task of 1 need 4\.5 CPUs, the cluster has"
-    ):
+    with pytest.raises(PreflightError, match=r"one decode task of 1 need 4\.5 CPUs, the cluster has"):
         check_capacity(given, {"CPU": 4.0})
 
 
