@@ -230,7 +230,7 @@ def _advance(
     status.state, status.started = "running", time.monotonic()
     # A step coordinates; its own tasks and workers hold the CPUs.
     # It stays where the job is: on another node it would be lost with that one.
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    here: Any = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     remote = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=here)(_run)
     running[remote.remote(status.step, store.output(status.step), inputs)] = status
 
