@@ -118,7 +118,7 @@ class Bench:
         if named != again:
             found.append("other batches named")
         return Row(
-            "NaN of one rank in one step, and in three in a row; SIGKILL after both",
+            f"NaN of one rank in one step, and in three in a row; SIGKILL after both ({BAD_STEPS} steps)",
             "skipped, named, gone back; the same bits as without SIGKILL",
             "; ".join(found) or f"same bits; {len(named.splitlines())} micro-batches named",
             not found and len(named.splitlines()) == NUM_BAD_BATCHES,
