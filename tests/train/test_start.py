@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -11,7 +12,6 @@ PROGRAM = """
 import sys
 import torch
 import torch.distributed as dist
-from mae_dist.train.engine import StepOutput
 from mae_dist.train.zero import ZeroEngine
 
 dist.init_process_group("gloo", init_method=sys.argv[1], rank=0, world_size=1)
@@ -26,5 +26,6 @@ print("torch._inductor.compile_fx" in sys.modules)
 @pytest.mark.slow
 def test_deepspeed_starts_without_the_compiler(tmp_path):
     command = [sys.executable, "-c", PROGRAM, f"file://{tmp_path}/store"]
-    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert shown.splitlines()[-1] == "False"
+    ended = subprocess.run(command, env=os.environ | {"LOCAL_RANK": "0"}, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.splitlines()[-1] == "False"
