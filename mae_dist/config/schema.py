@@ -147,11 +147,14 @@ class DataConfig:
 class AugmentConfig:
     """How a decoded image or clip becomes training pixels; every draw is keyed by (seed, epoch, sample)."""
 
-    crop: Literal["random_resized", "multi_scale", "center"] = "random_resized"
+    crop: Literal["random_resized", "multi_scale", "anywhere", "center"] = "random_resized"
     """random_resized: area in `scale`, aspect in 3/4..4/3 (MAE). multi_scale: VideoMAE's corner-and-centre
-    crops at 1, .875, .75, .66 of the short side. center: the largest centred crop of the target's shape."""
+    crops at 1, .875, .75, .66 of the short side. anywhere: the target's shape, with a side in `side`, at any
+    place (action detection). center: the largest centred crop of the target's shape."""
     scale: tuple[float, float] = (0.2, 1.0)
     """Area of a random_resized crop as a fraction of the source."""
+    side: tuple[float, float] = (0.875, 0.875)
+    """Side of an `anywhere` crop as a fraction of the largest one that fits; .875 is 224 of 256 pixels."""
     interpolation: Literal["bilinear", "bicubic"] = "bicubic"
     """Resampling filter, antialiased, as Pillow defines it (bicubic: a = -0.5). A JPEG whose crop is at least
     twice the input in both directions is scaled by 1/2, 1/4 or 1/8 while it is decoded, and then by the
@@ -160,6 +163,9 @@ class AugmentConfig:
     """Mirror half of the samples. Off where left and right are labels (Something-Something)."""
     rand_augment: str | None = None
     """timm's RandAugment string, for example rand-m9-mstd0.5-inc1; null: none. One draw for all frames."""
+    color_jitter: tuple[float, float, float] | None = None
+    """Largest shift of hue in degrees, and of saturation and value in parts of their range; null: none. One
+    draw for all frames."""
     erasing: Share = 0.0
     """Probability of random erasing (fine-tuning)."""
 

@@ -1,6 +1,6 @@
 """From a decoded image or clip to the pixels of a training sample.
 
-    crop -> flip -> RandAugment -> random erasing      every draw keyed by (seed, epoch, sample)
+    crop -> flip -> RandAugment -> colours -> random erasing     every draw keyed by (seed, epoch, sample)
 
 Everything stays uint8, and every frame of a clip is treated alike.
 """
@@ -24,6 +24,7 @@ from mae_dist.data.transforms import (
     flip,
     multi_scale_box,
     needs_torch,
+    placed_box,
     random_resized_box,
 )
 
@@ -45,20 +46,38 @@ def augment(
 
     Raises ValueError if `config.rand_augment` is not a string that timm understands.
     """
-    height, width = size.height, size.width
-    rng = keys.rng(seed, epoch, sample, "crop")
-    box = crop_box(config, source.height, source.width, height, width, rng)
-    clip = source.crop(box, height, width, config.interpolation)
-    if config.flip and keys.rng(seed, epoch, sample, "flip").random() < 0.5:
+    box, is_flipped = placement(
+        config, source.height, source.width, size, seed=seed, epoch=epoch, sample=sample
+    )
+    clip = source.crop(box, size.height, size.width, config.interpolation)
+    if is_flipped:
         clip = flip(clip)
     if config.rand_augment is not None:
         word = int(keys.rng(seed, epoch, sample, "rand_augment").integers(2**32))
         clip = _rand_augment(clip, _transform(config.rand_augment, config.interpolation, size), word)
     clip = np.ascontiguousarray(clip)
+    if config.color_jitter is not None:
+        clip = _shift_colors(clip, config.color_jitter, keys.rng(seed, epoch, sample, "colors"))
     rng = keys.rng(seed, epoch, sample, "erasing")
     if rng.random() < config.erasing:
         _erase(clip, size, rng)
     return clip
+
+
+def placement(
+    config: AugmentConfig,
+    source_height: int,
+    source_width: int,
+    size: InputConfig,
+    *,
+    seed: int,
+    epoch: int,
+    sample: int,
+) -> tuple[Box, bool]:
+    """The box that `augment` cuts out of a source of this size, and whether it is then mirrored."""
+    rng = keys.rng(seed, epoch, sample, "crop")
+    box = crop_box(config, source_height, source_width, size.height, size.width, rng)
+    return box, config.flip and keys.rng(seed, epoch, sample, "flip").random() < 0.5
 
 
 def prepare(config: AugmentConfig, size: InputConfig) -> None:
@@ -85,6 +104,8 @@ def crop_box(
             return random_resized_box(source_height, source_width, config.scale, rng)
         case "multi_scale":
             return multi_scale_box(source_height, source_width, height, width, rng)
+        case "anywhere":
+            return placed_box(source_height, source_width, height, width, config.side, rng)
 
 
 def _rand_augment(clip: np.ndarray, transform: Any, word: int) -> np.ndarray:
@@ -115,6 +136,20 @@ def _transform(rand_augment: str, interpolation: str, size: InputConfig) -> Any:
         raise ValueError(
             f"rand_augment: timm reads strings like 'rand-m9-mstd0.5-inc1', got {rand_augment!r}"
         ) from error
+
+
+def _shift_colors(
+    clip: np.ndarray, amounts: tuple[float, float, float], rng: np.random.Generator
+) -> np.ndarray:
+    """Shift hue, saturation and value of all pixels by one draw each; hue goes round, the others stop."""
+    hue, saturation, value = rng.uniform(-1, 1, 3) * amounts * np.array([256 / 360, 255, 255])
+    levels = np.arange(256)
+    tables = [(levels + round(hue)) % 256]
+    tables += [np.clip(levels + round(shift), 0, 255) for shift in (saturation, value)]
+    # All frames as one tall picture.
+    picture = Image.fromarray(clip.reshape(-1, *clip.shape[2:])).convert("HSV")
+    shifted = picture.point(np.concatenate(tables).tolist()).convert("RGB")
+    return np.array(shifted).reshape(clip.shape)
 
 
 def _erase(clip: np.ndarray, size: InputConfig, rng: np.random.Generator) -> None:

@@ -18,6 +18,7 @@ from mae_dist.config.geometry import Grid
 from mae_dist.config.limits import DecodeLimits
 from mae_dist.config.schema import AugmentConfig, InputConfig, MaskConfig, ViewsConfig
 from mae_dist.data import decoder
+from mae_dist.data.boxes import BoxSpec, block_boxes
 from mae_dist.data.catalog import Row
 from mae_dist.data.faults import Fault, FaultBudgetError, replacement
 from mae_dist.data.fetch import fetch
@@ -26,7 +27,14 @@ from mae_dist.data.masking import keep_ids
 from mae_dist.data.mix import Samples
 from mae_dist.data.order import block_positions
 from mae_dist.data.stats import BlockMeter
-from mae_dist.data.views import Request, ViewSpec
+from mae_dist.data.views import (
+    Request,
+    ViewSpec,
+    decode_framed,
+    decode_views,
+    framed_bytes,
+    split_framed,
+)
 
 Key = tuple[int, tuple[int, ...]]
 """A sample and the epochs of its views; with the seed they key every draw."""
@@ -55,6 +63,10 @@ class StreamSpec:
     """Training crops that each decoded sample gives, one after the other."""
     test: ViewsConfig = field(default_factory=ViewsConfig)
     """How a sample is looked at unless `train`: its views stand side by side, "epoch" is their number."""
+    whole: bool = False
+    """See ViewSpec."""
+    boxes: BoxSpec | None = None
+    """None: boxes of keyframes are left out."""
     decoder: str = "pyav"
     """What decodes videos; see ViewSpec."""
     limits: DecodeLimits = field(default_factory=DecodeLimits)
@@ -79,6 +91,7 @@ class StreamSpec:
             input=self.input,
             augment=self.augment,
             test=None if self.train else self.test,
+            whole=self.whole,
             decoder=self.decoder,
             limits=self.limits,
         )
@@ -93,13 +106,14 @@ def build_block(block: int, catalog: Samples, spec: StreamSpec) -> dict[str, Any
     """The arrays of one block of m = micro_batch crops (T, H, W from spec.input, N kept tokens).
 
     clips uint8 (m, T, H, W, 3); label int64 (m,), -1 unknown; sample, epoch int64 (m,); keep int64 (m, N),
-    only with a mask; counted bool (m,); faults: list of Fault; stats: BlockStats, the one entry that is
-    another one each time.
+    only with a mask; counted bool (m,); with `spec.boxes` the arrays of `boxes.block_boxes`, with as many
+    places as the sample with most boxes needs; faults: list of Fault; stats: BlockStats, the one entry that
+    is another one each time.
 
     A sample that cannot be decoded is replaced by another one (`faults.replacement`), in a mix by one of its
-    source: pixels and label are the other's; `sample`, crop and mask stay its own. It is one fault, however
-    many crops it would have given. In an evaluation `counted` is False for such a row, and for rows beyond
-    the end of the pass, which repeat sample 0; in training it is always True.
+    source: pixels, label and boxes are the other's; `sample`, crop and mask stay its own. It is one fault,
+    however many crops it would have given. In an evaluation `counted` is False for such a row, and for rows
+    beyond the end of the pass, which repeat sample 0; in training it is always True.
 
     Raises StorageError if a place cannot be reached (a file that is missing there is a fault, not an error),
     FaultBudgetError if a sample and REPLACEMENTS others in its stead are all unreadable, DecoderError if no
@@ -118,28 +132,41 @@ def build_block(block: int, catalog: Samples, spec: StreamSpec) -> dict[str, Any
     size, num_views = spec.input, spec.views_per_sample
     epochs_MK, samples_M = epochs.reshape(-1, num_views), samples[::num_views]
     rows = catalog.rows(samples_M)
-    clips = np.empty((*epochs_MK.shape, size.frames, size.height, size.width, 3), dtype=np.uint8)
-    labels_M = np.array([row.label for row in rows], dtype=np.int64)
+    view_shape = (size.frames, size.height, size.width, 3) if spec.boxes is None else (framed_bytes(size),)
+    written = np.empty((*epochs_MK.shape, *view_shape), dtype=np.uint8)
     keys_M = [(int(sample), tuple(its.tolist())) for sample, its in zip(samples_M, epochs_MK, strict=True)]
     faults: list[Fault] = []
-    for index, error in enumerate(_decode(rows, keys_M, spec, clips, meter)):
+    for index, error in enumerate(_decode(rows, keys_M, spec, written, meter)):
         if error is None:
             continue
         log.warning("%s: cannot be read and is replaced: %s", rows[index].uri, error)
-        labels_M[index], fault = _replace(
-            catalog, rows[index], str(error), keys_M[index], spec, clips[index : index + 1], meter
+        rows[index], fault = _replace(
+            catalog, rows[index], str(error), keys_M[index], spec, written[index : index + 1], meter
         )
         its = slice(index * num_views, (index + 1) * num_views)
         if counted[its].any():  # a row beyond the end repeats sample 0, which has been met
             faults.append(fault)
         counted[its] &= spec.train
 
+    views = written.reshape(-1, *view_shape)
     result: dict[str, Any] = {
-        "clips": clips.reshape(-1, *clips.shape[2:]),
-        "label": labels_M.repeat(num_views),
+        "clips": views,
+        "label": np.array([row.label for row in rows], dtype=np.int64).repeat(num_views),
         "sample": samples,
         "epoch": epochs,
     }
+    if spec.boxes is not None:
+        pixels, framings = split_framed(views, size)
+        result["clips"] = np.ascontiguousarray(pixels)
+        result |= block_boxes(
+            [row.boxes or [] for row in rows for _ in range(num_views)],
+            framings,
+            spec.boxes,
+            places=catalog.most_boxes,
+            seed=spec.seed,
+            epochs=epochs,
+            samples=samples,
+        )
     if spec.mask is not None:
         result["keep"] = np.stack(
             [_keep(spec, spec.mask, int(e), int(s)) for e, s in zip(epochs, samples, strict=True)]
@@ -148,16 +175,17 @@ def build_block(block: int, catalog: Samples, spec: StreamSpec) -> dict[str, Any
 
 
 def _decode(
-    rows: list[Row], keys_M: list[Key], spec: StreamSpec, clips_MKTHWC: np.ndarray, meter: BlockMeter
+    rows: list[Row], keys_M: list[Key], spec: StreamSpec, written_MK: np.ndarray, meter: BlockMeter
 ) -> list[DecodeError | None]:
-    """Read and decode these rows into `clips_MKTHWC`; None or what is wrong with each."""
+    """Read and decode these rows into `written_MK`; None or what is wrong with each."""
     requests = (
-        data if isinstance(data, DecodeError) else Request(data, row.media, sample, epochs)
+        data if isinstance(data, DecodeError) else Request(data, row.media, sample, epochs, row.time)
         for data, row, (sample, epochs) in zip(
             meter.reading(fetch(rows, spec.limits)), rows, keys_M, strict=True
         )
     )
-    return decoder.process_decoder().decode(requests, spec.views, clips_MKTHWC)
+    decode = decode_views if spec.boxes is None else decode_framed
+    return decoder.process_decoder(decode).decode(requests, spec.views, written_MK)
 
 
 def _keep(spec: StreamSpec, mask: MaskConfig, epoch: int, sample: int) -> np.ndarray:
@@ -170,18 +198,18 @@ def _replace(
     reason: str,
     key: Key,
     spec: StreamSpec,
-    clips_1KTHWC: np.ndarray,
+    written_1K: np.ndarray,
     meter: BlockMeter,
-) -> tuple[int, Fault]:
-    """Take pixels and label of the first readable replacement; the label and the record of it."""
+) -> tuple[Row, Fault]:
+    """Take the pixels of the first readable replacement; its row and the record of it."""
     unreadable = [f"{row.uri}: {reason}"]
     sample, epochs = key
     for attempt in range(REPLACEMENTS):
         other = replacement(spec.seed, epochs[0], sample, attempt, catalog.peers(sample))
         [other_row] = catalog.rows(np.array([other]))
-        [error] = _decode([other_row], [key], spec, clips_1KTHWC, meter)
+        [error] = _decode([other_row], [key], spec, written_1K, meter)
         if error is None:
-            return other_row.label, Fault(sample, row.uri, reason, other)
+            return other_row, Fault(sample, row.uri, reason, other)
         unreadable.append(f"{other_row.uri}: {error}")
     raise FaultBudgetError(
         f"sample {sample} and {REPLACEMENTS} others drawn in its stead could not be read:\n"

@@ -68,8 +68,7 @@ KEYFRAME_SCHEMA = pa.schema(
     ]
 )
 """Of a catalog whose samples are keyframes: `time`, seconds from the start of the file, and their boxes. The
-labels are those of the boxes; the sample's own is -1. Action detection will read clips around `time`; until
-then a clip is drawn from anywhere in the file."""
+labels are those of the boxes; the sample's own is -1. A dense clip has the keyframe in its middle."""
 
 
 class CatalogError(ValueError):
@@ -89,6 +88,8 @@ class Row(NamedTuple):
     sha256: bytes = b""
     time: float | None = None
     """Of the keyframe, in seconds; None where the whole file is the sample."""
+    boxes: list[dict[str, Any]] | None = None
+    """Of the keyframe, with the fields of BOX."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +175,18 @@ class Catalog:
     def num_classes(self) -> int:
         """Names in `classes`."""
         return len(self.classes)
+
+    @property
+    def has_boxes(self) -> bool:
+        """Whether the samples are keyframes with boxes."""
+        return "boxes" in self.table.column_names
+
+    @cached_property
+    def most_boxes(self) -> int:
+        """Boxes of the sample that has most of them."""
+        if not self.has_boxes:
+            return 0
+        return max(int(part.value_lengths().to_numpy().max()) for part in self.table["boxes"].chunks)
 
     @cached_property
     def digest(self) -> str:

@@ -66,6 +66,7 @@ class Job(NamedTuple):
     media: str
     sample: int
     epochs: tuple[int, ...]
+    time: float | None
     pixels: int
     """Where the pixels go: the offset of an array of `shape`."""
     shape: tuple[int, ...]
@@ -115,7 +116,7 @@ def _work(parent: Connection, arena: mmap.mmap, jobs: list[Job], decode: Decode,
     """Do the jobs; None, or a traceback where a failure is not the sample's."""
     for number, job in enumerate(jobs):
         AT_WORK.pack_into(arena, 0, number)
-        request = Request(arena[job.start : job.end], job.media, job.sample, job.epochs)
+        request = Request(arena[job.start : job.end], job.media, job.sample, job.epochs, job.time)
         # Counts the time of this process on a CPU; what it does at the end, nobody can catch or delay.
         signal.setitimer(signal.ITIMER_PROF, spec.limits.seconds * KILLED_BEYOND)
         try:

@@ -3,8 +3,8 @@
     dense      fxxxfxxxfxxx----------   neighbours `frame_stride` frames or 1/`sample_fps` seconds apart
     uniform    -f----f------f---f-----  one out of each of `frames` equal parts of the video
 
-In training the clip is drawn; in a test `clips` of them are spread over the video. Letters: N frames of the
-video, T frames of the clip.
+In training the clip is drawn; in a test `clips` of them are spread over the video. A dense clip of a keyframe
+is the one with the keyframe in its middle. Letters: N frames of the video, T frames of the clip.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from mae_dist.data.limits import DecodeError
 
 # Times in a file are rounded to its clock; a frame that is late by less is there.
 _CLOCK_SECONDS = 1e-4
+# The last frame of a video stays on the screen for a while, which its time does not tell.
+_LAST_FRAME_SECONDS = 1.0
 
 
 def clip_ids(
@@ -25,16 +27,19 @@ def clip_ids(
     *,
     clip: int = 0,
     clips: int = 1,
+    around: float | None = None,
 ) -> np.ndarray:
     """Ids (T,) int64 of the frames of one clip, T = size.frames; `seconds_N` says when each is shown.
 
     With `rng` the clip is drawn, without it is number `clip` of `clips`. A video that is too short is read
-    from its start, and its last frame is repeated. Raises DecodeError if `size.sample_fps` is set and the
-    times are unknown (nan).
+    from its start, and its last frame is repeated. Dense clips `around` a second have no other place. Raises
+    DecodeError if `size.sample_fps` or `around` is set and the times are unknown (nan), or end before it.
     """
     num_frames = len(seconds_N)
     if size.sampling == "uniform":
         return uniform_ids(num_frames, size.frames, rng, clip=clip, clips=clips)
+    if around is not None:
+        return keyframe_ids(seconds_N, size, around)
     # The first window of several begins at the start of the video, the last one ends at its end.
     place = 0.5 if clips == 1 else clip / (clips - 1)
     if size.sample_fps is None:
@@ -72,6 +77,28 @@ def timed_ids(
     start = room * place if rng is None else rng.uniform(0, room)
     moments = start + np.arange(frames) / fps + _CLOCK_SECONDS
     return np.maximum(np.searchsorted(seconds_N, moments, side="right") - 1, 0).astype(np.int64)
+
+
+def keyframe_ids(seconds_N: np.ndarray, size: InputConfig, second: float) -> np.ndarray:
+    """Ids (T,) int64 of the frames around the one that is on the screen at `second`.
+
+    By stride the window is the one of AVA's reference code: (T * stride) // 2 frames before the keyframe,
+    of which every stride-th is taken from the middle of the first stride on. Beyond the ends of the video its
+    first and last frame are repeated. Raises DecodeError where the file has no times, or ends before.
+    """
+    if not np.isfinite(seconds_N).all():
+        raise DecodeError("the file does not say when its frames are shown, so its keyframe cannot be found")
+    if second > seconds_N[-1] + _LAST_FRAME_SECONDS:
+        raise DecodeError(f"the keyframe is at {second:g} s, the last frame at {seconds_N[-1]:.2f} s")
+    steps = np.arange(size.frames, dtype=np.int64)
+    if size.sample_fps is None:
+        stride = size.frame_stride
+        keyframe = np.searchsorted(seconds_N, second + _CLOCK_SECONDS, side="right") - 1
+        ids = keyframe - size.frames * stride // 2 + (stride - 1) // 2 + steps * stride
+    else:
+        moments = second + (steps - (size.frames - 1) / 2) / size.sample_fps + _CLOCK_SECONDS
+        ids = np.searchsorted(seconds_N, moments, side="right") - 1
+    return np.clip(ids, 0, len(seconds_N) - 1)
 
 
 def uniform_ids(

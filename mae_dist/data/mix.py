@@ -69,6 +69,11 @@ class Mix:
         """Names in `classes`."""
         return len(self.classes)
 
+    @property
+    def most_boxes(self) -> int:
+        """Boxes of the sample that has most of them."""
+        return max(part.catalog.most_boxes for part in self.parts)
+
     @cached_property
     def digest(self) -> str:
         """sha256 (hex) over the digests and weights of all sources."""

@@ -93,6 +93,31 @@ def multi_scale_box(
     return Box(top, left, box_height, box_width)
 
 
+def placed_box(
+    source_height: int,
+    source_width: int,
+    height: int,
+    width: int,
+    side: tuple[float, float],
+    rng: np.random.Generator,
+) -> Box:
+    """A box with the shape height:width at any place, whose sides are those of the largest one times a draw.
+
+    With side (.875, .875) and a square this is a crop of 224 out of a source resized to a short side of 256.
+    """
+    largest = center_box(source_height, source_width, height, width)
+    factor = rng.uniform(*side)
+    box_height, box_width = (max(1, round(its * factor)) for its in (largest.height, largest.width))
+    top = int(rng.integers(source_height - box_height + 1))
+    return Box(top, int(rng.integers(source_width - box_width + 1)), box_height, box_width)
+
+
+def fitted(source_height: int, source_width: int, height: int, width: int) -> tuple[int, int]:
+    """Height and width of a source, shape kept, that is as large as fits into height x width."""
+    scale = min(height / source_height, width / source_width)
+    return max(1, min(height, round(source_height * scale))), max(1, min(width, round(source_width * scale)))
+
+
 def crop_resize(clip_THWC: np.ndarray, box: Box, height: int, width: int, interpolation: str) -> np.ndarray:
     """Cut `box` out of every frame and resample it: uint8 (T, height, width, 3).
 

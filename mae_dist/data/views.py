@@ -16,12 +16,13 @@ import numpy as np
 from mae_dist.config.limits import DecodeLimits
 from mae_dist.config.schema import AugmentConfig, InputConfig, ViewsConfig
 from mae_dist.data import keys
-from mae_dist.data.augment import augment, prepare
+from mae_dist.data.augment import augment, placement, prepare
+from mae_dist.data.boxes import FRAMING_BYTES, Framing
 from mae_dist.data.decoded import Decoded
 from mae_dist.data.frames import clip_ids
 from mae_dist.data.image import open_image
 from mae_dist.data.limits import check_bytes
-from mae_dist.data.transforms import spread_box
+from mae_dist.data.transforms import Box, fitted, spread_box
 from mae_dist.data.video import VIDEO_DECODERS, prepare_decoder
 
 
@@ -34,6 +35,9 @@ class ViewSpec:
     augment: AugmentConfig
     test: ViewsConfig | None = None
     """None: training views, drawn and augmented; else nothing is drawn."""
+    whole: bool = False
+    """A test's frames are shown whole, as large as they fit into the upper left of the input; the rest is
+    black."""
     decoder: str = "pyav"
     """What decodes videos, a key of VIDEO_DECODERS."""
     limits: DecodeLimits = field(default_factory=DecodeLimits)
@@ -56,6 +60,8 @@ class Request(NamedTuple):
     sample: int
     epochs: tuple[int, ...]
     """One per view: with (seed, sample) the key of its draws. In a test only their number counts."""
+    time: float | None = None
+    """Of a keyframe, in seconds: its clips have it in their middle."""
 
 
 def decode_views(request: Request, spec: ViewSpec, views_KTHWC: np.ndarray) -> None:
@@ -65,8 +71,31 @@ def decode_views(request: Request, spec: ViewSpec, views_KTHWC: np.ndarray) -> N
     view is cropped, flipped and so on with the draws of its own key. In a test the views are those of
     `spec.test`, in their order.
     """
-    check_bytes(len(request.data), spec.limits)
+    _fill(_open(request, spec), request, spec, views_KTHWC)
+
+
+def decode_framed(request: Request, spec: ViewSpec, written_KV: np.ndarray) -> None:
+    """As `decode_views`, with a Framing behind the pixels of each view; `split_framed` takes them apart."""
     decoded = _open(request, spec)
+    _fill(decoded, request, spec, split_framed(written_KV, spec.input)[0])
+    for written_V, framing in zip(written_KV, _framings(decoded, request, spec), strict=True):
+        written_V[-FRAMING_BYTES:] = np.array(framing).view(np.uint8)
+
+
+def framed_bytes(size: InputConfig) -> int:
+    """V, the bytes of one view with its framing."""
+    return size.frames * size.height * size.width * 3 + FRAMING_BYTES
+
+
+def split_framed(written_KV: np.ndarray, size: InputConfig) -> tuple[np.ndarray, list[Framing]]:
+    """The views (K, T, H, W, 3), in the same memory, and how each is framed."""
+    pixels = written_KV[:, :-FRAMING_BYTES]
+    views = pixels.reshape(-1, size.frames, size.height, size.width, 3)
+    numbers = np.ascontiguousarray(written_KV[:, -FRAMING_BYTES:]).view(np.float64)
+    return views, [Framing(*row) for row in numbers.tolist()]
+
+
+def _fill(decoded: Decoded, request: Request, spec: ViewSpec, views_KTHWC: np.ndarray) -> None:
     if spec.test is None:
         for view, epoch in zip(views_KTHWC, request.epochs, strict=True):
             # An image stands still: its one frame becomes all frames of the view.
@@ -79,29 +108,60 @@ def decode_views(request: Request, spec: ViewSpec, views_KTHWC: np.ndarray) -> N
 
 def _open(request: Request, spec: ViewSpec) -> Decoded:
     """The image; or the frames of the clip that training draws, or of all clips of a test in a row."""
+    check_bytes(len(request.data), spec.limits)
     if request.media != "video":
         return open_image(request.data, spec.limits)
 
     def choose(seconds_N: np.ndarray) -> np.ndarray:
         if spec.test is None:
             rng = keys.rng(spec.seed, request.epochs[0], request.sample, "frames")
-            return clip_ids(seconds_N, spec.input, rng)
+            return clip_ids(seconds_N, spec.input, rng, around=request.time)
         clips = spec.test.clips
         return np.concatenate(
-            [clip_ids(seconds_N, spec.input, None, clip=clip, clips=clips) for clip in range(clips)]
+            [
+                clip_ids(seconds_N, spec.input, None, clip=clip, clips=clips, around=request.time)
+                for clip in range(clips)
+            ]
         )
 
     return VIDEO_DECODERS[spec.decoder](request.data, choose, spec.limits)
 
 
 def _look(decoded: Decoded, spec: ViewSpec, test: ViewsConfig, views_KTHWC: np.ndarray) -> None:
-    height, width = spec.input.height, spec.input.width
     views = views_KTHWC.reshape(test.clips, test.crops, *views_KTHWC.shape[1:])
     for crop in range(test.crops):
-        box = spread_box(decoded.height, decoded.width, height, width, crop=crop, crops=test.crops)
+        box, height, width = _look_at(decoded, spec, test, crop)
         pixels = decoded.crop(box, height, width, spec.augment.interpolation)
-        views[:, crop] = (
+        if spec.whole:
+            views[:, crop] = 0
+        views[:, crop, :, :height, :width] = (
             pixels.reshape(-1, *pixels.shape)
             if len(pixels) == 1
             else pixels.reshape(test.clips, -1, *pixels.shape[1:])
         )
+
+
+def _look_at(decoded: Decoded, spec: ViewSpec, test: ViewsConfig, crop: int) -> tuple[Box, int, int]:
+    """The box of the source that one crop of a test shows, and the height and width it gets."""
+    size, source = spec.input, (decoded.height, decoded.width)
+    if spec.whole:
+        return Box(0, 0, *source), *fitted(*source, size.height, size.width)
+    box = spread_box(*source, size.height, size.width, crop=crop, crops=test.crops)
+    return box, size.height, size.width
+
+
+def _framings(decoded: Decoded, request: Request, spec: ViewSpec) -> list[Framing]:
+    """How the views of `_fill` are framed."""
+    size, source = spec.input, (decoded.height, decoded.width)
+    framings = []
+    for number, epoch in enumerate(request.epochs):
+        if spec.test is None:
+            box, is_flipped = placement(
+                spec.augment, *source, size, seed=spec.seed, epoch=epoch, sample=request.sample
+            )
+            framing = Framing.of(box, *source, size.height, size.width, is_flipped=is_flipped)
+        else:
+            box, height, width = _look_at(decoded, spec, spec.test, number % spec.test.crops)
+            framing = Framing.of(box, *source, height, width)
+        framings.append(framing)
+    return framings

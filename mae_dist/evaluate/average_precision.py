@@ -30,12 +30,12 @@ class ActionBoxes(NamedTuple):
     """(N, 4) float64: x1, y1, x2, y2."""
     action: np.ndarray
     """(N,) int64, from 0."""
-    score: np.ndarray | None = None
-    """(N,) float64, of detections; the truth has none."""
+    score: np.ndarray
+    """(N,) float64; of the truth, anything."""
 
     def take(self, rows: np.ndarray) -> ActionBoxes:
         """These rows, by number or by a mask."""
-        return ActionBoxes(*(None if column is None else column[rows] for column in self))
+        return ActionBoxes(*(column[rows] for column in self))
 
 
 def average_precisions(
@@ -67,7 +67,6 @@ def average_precisions(
     for action in np.unique(truth.action).tolist():
         shown = truth.take(truth.action == action)
         claimed = detections.take(detections.action == action)
-        assert claimed.score is not None
         is_right = hits(shown, claimed, iou=iou)
         found[action] = area_under_precision(claimed.score, is_right, len(shown.action))
     return found
@@ -75,7 +74,6 @@ def average_precisions(
 
 def hits(truth: ActionBoxes, detections: ActionBoxes, *, iou: float) -> np.ndarray:
     """Which detections are right, (D,) bool; truth and detections of one action."""
-    assert detections.score is not None
     detected_P, shown_P = _pairs(detections.keyframe, truth.keyframe)
     overlap_P = overlaps(detections.corners[detected_P], truth.corners[shown_P])
     # A detection points at one box, the one it overlaps most; where that is taken, no other one will do.
@@ -112,7 +110,6 @@ def area_under_precision(score_D: np.ndarray, is_right_D: np.ndarray, num_shown:
 
 def _best(detections: ActionBoxes, per_keyframe: int) -> np.ndarray:
     """Rows of the best-scored detections of each keyframe; of equal scores those of the higher action."""
-    assert detections.score is not None
     ties = (*detections.corners.T, detections.action)
     order = np.lexsort((*(-tie for tie in ties), -detections.score, detections.keyframe))
     _, first, counts = np.unique(detections.keyframe[order], return_index=True, return_counts=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,7 +20,9 @@ STILL = np.stack([PICTURE] * 3)
 CONFIGS = {
     "random_resized": AugmentConfig(),
     "multi_scale": AugmentConfig(crop="multi_scale", interpolation="bilinear"),
+    "anywhere": AugmentConfig(crop="anywhere", side=(0.5, 1.0)),
     "center": AugmentConfig(crop="center"),
+    "color_jitter": AugmentConfig(color_jitter=(20.0, 0.1, 0.1)),
     "rand_augment": AugmentConfig(rand_augment="rand-m9-n4-mstd0.5-inc1"),
     "erasing": AugmentConfig(erasing=1.0),
 }
@@ -86,3 +89,18 @@ def test_rand_augment_changes_most_samples():
 def test_a_rand_augment_string_that_timm_does_not_know_is_named():
     with pytest.raises(ValueError, match=r"like 'rand-m9-mstd0\.5-inc1', got 'strong'"):
         run(AugmentConfig(rand_augment="strong"))
+
+
+def test_colors_are_shifted_within_their_bounds_and_hue_goes_round():
+    plain = AugmentConfig(crop="center", flip=False)
+    greys = np.full((1, 24, 32, 3), 128, np.uint8)
+    shifted = {run(replace(plain, color_jitter=(0.0, 0.0, 0.1)), greys, sample=n).max() for n in range(50)}
+    assert 128 - 26 <= min(shifted) < 110
+    assert 146 < max(shifted) <= 128 + 26
+    red = np.zeros((1, 24, 32, 3), np.uint8) + np.array([255, 0, 0], np.uint8)
+    turned = np.stack([run(replace(plain, color_jitter=(20.0, 0.0, 0.0)), red, sample=n) for n in range(50)])
+    assert (turned[..., 0] == 255).all()
+    # Towards yellow and towards magenta; 20 of 360 degrees are a third of the way.
+    assert 60 < turned[..., 1].max() < 100
+    assert 60 < turned[..., 2].max() < 100
+    assert not (turned[..., 1].astype(bool) & turned[..., 2].astype(bool)).any()

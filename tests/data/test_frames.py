@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mae_dist.config.schema import InputConfig
-from mae_dist.data.frames import clip_ids, frame_ids, timed_ids, uniform_ids
+from mae_dist.data.frames import clip_ids, frame_ids, keyframe_ids, timed_ids, uniform_ids
 from mae_dist.data.limits import DecodeError
 
 sizes = {"num_frames": st.integers(1, 400), "frames": st.integers(1, 32), "stride": st.integers(1, 8)}
@@ -93,3 +93,39 @@ def test_uniform_clips_of_a_test_share_no_frame_and_interleave():
     clips = [clip_ids(np.arange(40) / 25, size, None, clip=clip, clips=2).tolist() for clip in range(2)]
     assert clips == [[2, 12, 22, 32], [7, 17, 27, 37]]
     assert clip_ids(np.arange(40) / 25, size, None).tolist() == [5, 15, 25, 35]
+
+
+AVA = InputConfig(frames=16, frame_stride=4)
+
+
+def test_a_clip_of_a_keyframe_has_it_in_the_middle_drawn_or_not():
+    seconds = np.arange(300) / 30
+    # The window of 64 frames begins 32 before the keyframe, frame 150; its second frame is the first taken.
+    expected = list(range(119, 183, 4))
+    for rng in (None, np.random.default_rng(0)):
+        assert clip_ids(seconds, AVA, rng, around=5.0).tolist() == expected
+    assert clip_ids(seconds, AVA, None, clip=4, clips=5, around=5.0).tolist() == expected
+
+
+def test_beyond_the_ends_of_the_video_a_keyframes_clip_repeats_the_first_and_last_frame():
+    seconds = np.arange(60) / 30
+    assert keyframe_ids(seconds, AVA, 0.0).tolist() == [0] * 8 + list(range(1, 32, 4))
+    assert keyframe_ids(seconds, AVA, 1.99).tolist() == [*range(28, 59, 4)] + [59] * 8
+
+
+def test_by_time_a_keyframes_clip_is_as_long_before_it_as_after_it():
+    size = InputConfig(frames=5, sample_fps=10.0)
+    seconds = np.arange(100) / 25
+    assert seconds[keyframe_ids(seconds, size, 2.0)] == pytest.approx(np.arange(1.8, 2.21, 0.1), abs=1 / 25)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "complaint"),
+    [
+        (np.full(20, np.nan), "does not say when its frames are shown, so its keyframe cannot be found"),
+        (np.arange(20) / 10, r"the keyframe is at 902 s, the last frame at 1\.90 s"),
+    ],
+)
+def test_a_video_without_its_keyframe_is_refused(seconds, complaint):
+    with pytest.raises(DecodeError, match=complaint):
+        clip_ids(seconds, AVA, None, around=902.0)

@@ -62,3 +62,13 @@ def test_an_image_stands_still_in_training_and_has_only_crops_in_a_test(make_ima
     assert (views[:3] == views[3:]).all()
     assert (views == views[:, :1]).all()
     assert len({view.tobytes() for view in views}) == 3
+
+
+def test_the_views_of_a_keyframe_are_around_its_second(make_video, decode_all):
+    data = make_video(height=32, width=32)  # 40 frames, 10 per second
+    plain = AugmentConfig(crop="center", flip=False)
+    for test in (None, ViewsConfig()):
+        spec = ViewSpec(seed=3, input=SIZE, augment=plain, test=test)
+        views = np.zeros((1, 4, 32, 32, 3), np.uint8)
+        decode_views(Request(data, "video", 0, (4,), 2.0), spec, views)
+        assert (views[0] == decode_all(data)[[16, 18, 20, 22]]).all()

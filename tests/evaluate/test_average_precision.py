@@ -29,7 +29,7 @@ def boxes(*rows) -> ActionBoxes:
         np.array(columns[0], np.int64),
         np.array(columns[1], np.float64).reshape(-1, 4),
         np.array(columns[2], np.int64),
-        np.array(columns[3], np.float64) if len(columns) > 3 else None,
+        np.array(columns[3] if len(columns) > 3 else [1] * len(rows), np.float64),
     )
 
 
