@@ -53,11 +53,9 @@ class Classifier(nn.Module):
         if pool == "mean":
             encoder.norm = nn.Identity()
             self.pooled_norm = nn.LayerNorm(encoder.width, eps=NORM_EPSILON)
-        blocks = [block for block in encoder.blocks if isinstance(block, Block)]
-        for index, block in enumerate(blocks):
-            block.drop_path = drop_path * index / max(1, len(blocks) - 1)
+        grow_drop_path(encoder, drop_path)
         self.dropout = nn.Dropout(dropout)
-        self.head = _head(encoder.width, num_classes, std=0.02, generator=generator)
+        self.head = fresh_head(encoder.width, num_classes, std=0.02, generator=generator)
         with torch.no_grad():
             self.head.weight.mul_(init_scale)
 
@@ -87,7 +85,7 @@ class LinearProbe(nn.Module):
         self.pool = pool
         self.encoder = encoder.requires_grad_(False).eval()
         self.feature_norm = nn.BatchNorm1d(encoder.width, affine=False, eps=1e-6)
-        self.head = _head(encoder.width, num_classes, std=0.01, generator=generator)
+        self.head = fresh_head(encoder.width, num_classes, std=0.01, generator=generator)
 
     def train(self, mode: bool = True) -> Self:
         """Training mode for batch norm and head; never for the encoder."""
@@ -108,7 +106,15 @@ class LinearProbe(nn.Module):
         return self.head(self.feature_norm(features_BD))
 
 
-def _head(width: int, num_classes: int, *, std: float, generator: torch.Generator | None) -> nn.Linear:
+def grow_drop_path(encoder: Encoder, drop_path: float) -> None:
+    """Let the drop path grow linearly from 0 in the first block to `drop_path` in the last."""
+    blocks = [block for block in encoder.blocks if isinstance(block, Block)]
+    for index, block in enumerate(blocks):
+        block.drop_path = drop_path * index / max(1, len(blocks) - 1)
+
+
+def fresh_head(width: int, num_classes: int, *, std: float, generator: torch.Generator | None) -> nn.Linear:
+    """A linear layer with weights of this standard deviation, cut at 2, and without bias to begin with."""
     head = nn.Linear(width, num_classes)
     nn.init.trunc_normal_(head.weight, std=std, generator=generator)
     nn.init.zeros_(head.bias)

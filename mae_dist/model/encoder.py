@@ -63,12 +63,16 @@ class Encoder(nn.Module):
         """Tokens in front of the patch tokens: 1 with a class token, else 0."""
         return 0 if self.class_token is None else 1
 
-    def forward(self, patches_BKP: Tensor, keep_BK: Tensor | None = None) -> Tensor:
+    def forward(
+        self, patches_BKP: Tensor, keep_BK: Tensor | None = None, *, positions: Tensor | None = None
+    ) -> Tensor:
         """Encode patches that lie at `keep_BK` (int64), or all N of them if that is None.
 
-        Returns normed tokens (B, K, D), or (B, 1 + K, D) with the class token first.
+        `positions` (N, D) stand in for the encoder's own where the patches are of another grid. Returns
+        normed tokens (B, K, D), or (B, 1 + K, D) with the class token first.
         """
-        positions = self.positions if keep_BK is None else self.positions[keep_BK]
+        positions = self.positions if positions is None else positions
+        positions = positions if keep_BK is None else positions[keep_BK]
         tokens = self.patch_embedding(patches_BKP) + positions
         if self.class_token is not None:
             tokens = torch.cat([self.class_token.expand(len(tokens), -1, -1), tokens], dim=1)

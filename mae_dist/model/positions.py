@@ -1,7 +1,8 @@
 """Fixed sine-cosine positions, as each of the two papers has them.
 
-They are functions of the grid and the width, so any grid has them, nothing is interpolated, and they are not
-stored with the weights. Angles are computed in float64 and rounded once, as in the authors' code.
+They are functions of the grid and the width, so any grid has them, and they are not stored with the weights.
+Angles are computed in float64 and rounded once, as in the authors' code. Nothing is interpolated, except where a
+model that was trained on one grid is shown another one.
 
 Letters: N tokens of the grid, D width.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from mae_dist.config.geometry import Grid
@@ -54,6 +56,21 @@ def sincos_1d(grid: Grid, width: int) -> Tensor:
     table[:, 0::2] = table[:, 0::2].sin()
     table[:, 1::2] = table[:, 1::2].cos()
     return table.float()
+
+
+def interpolated(positions_ND: Tensor, grid: Grid, wanted: Grid) -> Tensor:
+    """Positions of `grid` stretched over the rows and columns of `wanted`, bicubic, frame by frame, (N', D).
+
+    Raises ValueError for another number of frames.
+    """
+    if grid.frames != wanted.frames:
+        raise ValueError(
+            f"positions of {grid.frames} frames of tokens cannot become those of {wanted.frames}"
+        )
+    maps = rearrange(positions_ND, "(t h w) d -> t d h w", t=grid.frames, h=grid.rows, w=grid.columns)
+    size = (wanted.rows, wanted.columns)
+    stretched = torch.nn.functional.interpolate(maps, size, mode="bicubic", align_corners=False)
+    return rearrange(stretched, "t d h w -> (t h w) d")
 
 
 POSITIONS: dict[str, Callable[[Grid, int], Tensor]] = {"sincos_2d": sincos_2d, "sincos_1d": sincos_1d}
