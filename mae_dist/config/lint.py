@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
-from mae_dist.config import engines, sources
+from mae_dist.config import actions, crops, engines, sources
 from mae_dist.config.optimisation import OptimConfig, TrainConfig
 from mae_dist.config.schema import EvaluationConfig, RunConfig
 from mae_dist.config.workers import WorkerRange, divisors, worker_counts
@@ -233,11 +233,6 @@ def _optim(optim: OptimConfig) -> Iterator[Finding]:
         )
 
 
-def _scale(scale: tuple[float, float]) -> Iterator[Finding]:
-    if not 0 < scale[0] <= scale[1] <= 1:
-        yield "augment.scale", f"must be two areas with 0 < smaller <= larger <= 1, got {list(scale)}"
-
-
 def _head(config: RunConfig, evaluation: EvaluationConfig) -> Iterator[Finding]:
     head = evaluation.head
     if head.pool == "class_token" and not config.model.architecture.class_token:
@@ -303,7 +298,10 @@ _REPEATS = ("train.micro_batch", "train.repeats")
 _LENGTH = ("train.length", "train.warmup")
 _ENGINE = ("resources.engine", "resources.zero_stage", "resources.offload")
 _TRAIN = (*_ENGINE, "train.ema", "train.compile")
-SHARED = frozenset({"resources.workers", "model.size", "data.mix", "data.labelled", *_ENGINE})
+_DETECTION = ("protocol", "augment", "head", "views", "labels_per_class", "train.compile", "input.sampling")
+SHARED = frozenset(
+    {"resources.workers", "model.size", "input.sampling", "data.mix", "data.labelled", *_ENGINE}
+)
 
 CHECKS = (
     Check(("name",), _name),
@@ -320,7 +318,7 @@ CHECKS = (
     Check(_REPEATS, lambda config: _repeats(config.train)),
     Check(_LENGTH, lambda config: _length(config.train)),
     Check(("train.optim",), lambda config: _optim(config.train.optim)),
-    Check(("augment.scale",), lambda config: _scale(config.augment.scale)),
+    Check(crops.READS, lambda config: crops.augment_settings(config.augment)),
     Check(_ENGINE, engines.engine_settings),
     Check(_TRAIN, lambda config: engines.train_settings(config.resources, config.train)),
 )
@@ -329,7 +327,7 @@ EVALUATION_CHECKS = (
     EvaluationCheck(_REPEATS, lambda _, evaluation: _repeats(evaluation.train)),
     EvaluationCheck(_LENGTH, lambda _, evaluation: _length(evaluation.train)),
     EvaluationCheck(("train.optim",), lambda _, evaluation: _optim(evaluation.train.optim)),
-    EvaluationCheck(("augment.scale",), lambda _, evaluation: _scale(evaluation.augment.scale)),
+    EvaluationCheck(crops.READS, lambda _, evaluation: crops.augment_settings(evaluation.augment)),
     EvaluationCheck(("model.size", "head"), _head),
     EvaluationCheck(("protocol", "head"), _probe_head),
     EvaluationCheck(("protocol", "train.optim"), _probe_optim),
@@ -338,4 +336,7 @@ EVALUATION_CHECKS = (
     EvaluationCheck(_TRAIN, lambda config, given: engines.train_settings(config.resources, given.train)),
     EvaluationCheck(("protocol", "train.activation_checkpointing"), engines.probe_settings),
     EvaluationCheck(("labels_per_class", "data.mix", "data.labelled"), sources.few_labels_are_of_one_catalog),
+    EvaluationCheck(("protocol", "detection"), actions.detection_is_asked_for),
+    EvaluationCheck((*_DETECTION, "data.mix", "data.labelled"), actions.detection_settings),
+    EvaluationCheck(("model.size", "detection"), actions.detection_numbers),
 )

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from mae_dist.config.detection import DetectionConfig
 from mae_dist.config.geometry import Architecture, Grid, SizeName, architecture
 from mae_dist.config.limits import DecodeLimits
 from mae_dist.config.optimisation import ResourcesConfig, TrainConfig
@@ -217,7 +218,7 @@ class PublishedResult:
     """A number from a paper, for the report to stand beside ours."""
 
     value: float
-    """Top-1 accuracy in percent."""
+    """In percent: top-1 accuracy, or the frame mAP of action detection."""
     source: str
     """Where it was published, with the settings that differ."""
 
@@ -226,7 +227,8 @@ class PublishedResult:
 class EvaluationConfig:
     """One protocol that says what the encoder is worth. It runs once per entry of `start_from`."""
 
-    protocol: Literal["linear_probe", "finetune"]
+    protocol: Literal["linear_probe", "finetune", "detect"]
+    """detect: all weights are trained to tell what the people in boxes do (catalogs of --kind ava)."""
     start_from: tuple[Literal["pretrained", "random"], ...] = ("pretrained", "random")
     """random is the baseline: the same evaluation without pretraining."""
     labels_per_class: Positive | None = None
@@ -237,6 +239,7 @@ class EvaluationConfig:
     eval_batch: Positive = 64
     """Views per worker and forward pass of a test."""
     views: ViewsConfig = field(default_factory=ViewsConfig)
+    detection: DetectionConfig = field(default_factory=DetectionConfig)
     workers: Positive | None = None
     """Null means resources.workers, of a range the least. Fewer leave room for more evaluations side by
     side."""

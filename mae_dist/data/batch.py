@@ -162,6 +162,7 @@ def build_block(block: int, catalog: Samples, spec: StreamSpec) -> dict[str, Any
             [row.boxes or [] for row in rows for _ in range(num_views)],
             framings,
             spec.boxes,
+            num_actions=catalog.num_classes,
             places=catalog.most_boxes,
             seed=spec.seed,
             epochs=epochs,

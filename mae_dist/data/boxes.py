@@ -59,7 +59,6 @@ FRAMING_BYTES = np.dtype(np.float64).itemsize * len(Framing._fields)
 class BoxSpec:
     """What becomes of the boxes of a keyframe."""
 
-    num_actions: int
     jitter: tuple[float, float, float, float] | None = None
     """Of training boxes, see DetectionConfig; None: none."""
     growth: tuple[float, float] = (0.0, 0.0)
@@ -70,6 +69,7 @@ def block_boxes(
     framings: Sequence[Framing],
     spec: BoxSpec,
     *,
+    num_actions: int,
     places: int,
     seed: int,
     epochs: np.ndarray,
@@ -84,7 +84,7 @@ def block_boxes(
     m = len(framings)
     corners_mP4 = np.zeros((m, places, 4), dtype=np.float32)
     is_box_mP = np.zeros((m, places), dtype=bool)
-    actions_mPA = np.zeros((m, places, spec.num_actions), dtype=np.uint8)
+    actions_mPA = np.zeros((m, places, num_actions), dtype=np.uint8)
     for view, (its, framing) in enumerate(zip(boxes, framings, strict=True)):
         given_N4 = np.array([[box[name] for name in CORNERS] for box in its]).reshape(-1, 4)
         moved_N4 = clipped(placed(given_N4, framing), framing)

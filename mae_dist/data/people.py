@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import pyarrow as pa
 
+from mae_dist.config.detection import DetectionConfig
 from mae_dist.data.boxes import CORNERS
 from mae_dist.data.catalog import BOX, Catalog
 from mae_dist.data.readers.source import SourceError, read_text
@@ -60,6 +61,18 @@ def true_people(catalog: Catalog) -> dict[str, list[Found]]:
     """The true boxes of a catalog of keyframes as if they had been found, with a score of 1."""
     rows = catalog.rows(np.arange(catalog.num_samples))
     return {row.key: [(*(box[name] for name in CORNERS), 1.0) for box in row.boxes or []] for row in rows}
+
+
+def people_of(catalog: Catalog, detection: DetectionConfig) -> dict[str, list[Found]]:
+    """Whom a test judges: those in the config's file, or else in the true boxes of the test catalog."""
+    if detection.boxes is None:
+        return true_people(catalog)
+    return read_people(detection.boxes, min_score=detection.min_score)
+
+
+def excluded_of(detection: DetectionConfig) -> frozenset[str]:
+    """Keys of the keyframes that a test leaves out."""
+    return frozenset() if detection.excluded is None else read_excluded(detection.excluded)
 
 
 def judged_keyframes(catalog: Catalog, people: People, excluded: frozenset[str] = frozenset()) -> Catalog:

@@ -1,8 +1,8 @@
 """Fixed sine-cosine positions, as each of the two papers has them.
 
 They are functions of the grid and the width, so any grid has them, and they are not stored with the weights.
-Angles are computed in float64 and rounded once, as in the authors' code. Nothing is interpolated, except where a
-model that was trained on one grid is shown another one.
+Angles are computed in float64 and rounded once, as in the authors' code. Nothing is interpolated, except
+where a model that was trained on one grid is shown another one.
 
 Letters: N tokens of the grid, D width.
 """

@@ -16,7 +16,9 @@ from mae_dist.data.catalog import Catalog
 from mae_dist.data.mix import MIX_FILE, Mix, part_file
 from mae_dist.data.sources import make_mix, make_source
 from mae_dist.evaluate.classification import evaluate_encoder
+from mae_dist.evaluate.detection import evaluate_detector
 from mae_dist.evaluate.reconstruction import evaluate_reconstruction
+from mae_dist.orchestrate.preflight import people_input
 from mae_dist.orchestrate.provenance import environment
 from mae_dist.orchestrate.step import Demand, Step
 from mae_dist.report.publish import write_report
@@ -131,7 +133,7 @@ def _evaluation_step(
     # The other starting points of the protocol are steps of their own; workers are a matter of the machines.
     aside = {"start_from", "workers"}
     settings = {part: value for part, value in fields["evaluations"][name].items() if part not in aside}
-    labelled = {part: inputs[part] for part in ("labelled",) if part in inputs}
+    labelled = {part: inputs[part] for part in ("labelled", people_input(name)) if part in inputs}
     return Step(
         name=f"{name}-{start_from}",
         run=run_evaluation,
@@ -191,7 +193,9 @@ def run_evaluation(job: Job, output: str, inputs: Mapping[str, str]) -> dict[str
         evaluation=job.evaluation,
         weights=_weights(inputs["pretrain"]) if job.start_from == "pretrained" else None,
     )
-    return evaluate_encoder(training, name=job.evaluation, start_from=job.start_from, use_gpu=job.use_gpu)
+    is_detection = job.config.evaluations[job.evaluation].protocol == "detect"
+    evaluate = evaluate_detector if is_detection else evaluate_encoder
+    return evaluate(training, name=job.evaluation, start_from=job.start_from, use_gpu=job.use_gpu)
 
 
 def run_report(job: Job, output: str, inputs: Mapping[str, str]) -> dict[str, Any]:

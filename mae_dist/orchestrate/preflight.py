@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Mapping
+from typing import Any
 
 from mae_dist import storage
+from mae_dist.config.detection import DetectionConfig
 from mae_dist.config.schema import DataConfig, RunConfig
 from mae_dist.data import sources
 from mae_dist.data.catalog import Catalog, CatalogError, labels_disagree
 from mae_dist.data.mix import identity
+from mae_dist.data.people import excluded_of, judged_keyframes, people_of
 from mae_dist.data.readers import SourceError
 from mae_dist.data.readers.official import difference
 from mae_dist.data.shards import ShardError
 from mae_dist.data.turns import whole_weights
 from mae_dist.orchestrate.shortage import no_node_carries
+
+_PEOPLE = "people of "
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +34,8 @@ class PreflightError(ValueError):
 
 def check_inputs(config: RunConfig) -> dict[str, str]:
     """Look at storage and samples; returns what stands for the samples in the run's digest: of "catalog", be
-    it one or a mix, of "test_catalog", and of "labelled", a mix's source that evaluations train on.
+    it one or a mix, of "test_catalog", of "labelled", a mix's source that evaluations train on, and of the
+    lists of people that evaluations read, see `people_input`.
 
     Each source is listed once, which takes minutes where it is large. A catalog of a public data set that is
     not complete is warned of. Raises PreflightError. Nothing is written.
@@ -54,8 +61,16 @@ def check_inputs(config: RunConfig) -> dict[str, str]:
             differs = difference(catalog.origin, catalog.num_samples)
             if differs is not None:
                 log.warning("data.%s: %s", field, differs)
-    if config.evaluations:
+    if any(evaluation.protocol != "detect" for evaluation in config.evaluations.values()):
         problems += _label_problems(catalogs, config.data.labelled)
+    detections = {name: its.detection for name, its in config.evaluations.items() if its.protocol == "detect"}
+    if detections:
+        problems += _box_problems(catalogs, config.data.labelled)
+    for name, detection in detections.items():
+        test = catalogs.get("test_catalog")
+        problems += _people_problems(name, detection, test if test is not None and test.has_boxes else None)
+        if not problems:
+            inputs |= {people_input(name): _people_digest(detection)}
     if config.evaluations and config.data.test_catalog is None:
         problems.append(
             "data.test_catalog: the evaluations need samples to be scored on; give "
@@ -112,7 +127,65 @@ def _of_mix(data: DataConfig, inputs: Mapping[str, str]) -> dict[str, str]:
     weights = whole_weights([data.mix[name].weight for name in names])
     found = {"catalog": identity(weights, list(by_name.values()))}
     found |= {"labelled": by_name[data.labelled]} if data.labelled is not None else {}
-    return found | {field: inputs[field] for field in ("test_catalog",) if field in inputs}
+    others = (name for name in inputs if name == "test_catalog" or name.startswith(_PEOPLE))
+    return found | {name: inputs[name] for name in others}
+
+
+def people_input(evaluation: str) -> str:
+    """Under which name `check_inputs` returns what stands for the people that an evaluation judges."""
+    return f"{_PEOPLE}{evaluation}"
+
+
+def _people_digest(detection: DetectionConfig) -> str:
+    files = (detection.boxes, detection.excluded)
+    return " ".join(
+        "none" if file is None else hashlib.sha256(storage.read_bytes(file)).hexdigest() for file in files
+    )
+
+
+def _box_problems(found: Mapping[str, Catalog], labelled: str | None) -> list[str]:
+    """What keeps action detection from training and testing on these samples, by field."""
+    own = ("catalog", "test_catalog", f"mix.{labelled}.catalog")
+    catalogs = {field: catalog for field, catalog in found.items() if field in own}
+    problems = [
+        f"data.{field}: its samples have no boxes, which detect needs; give a catalog of keyframes "
+        f"(mae-dist catalog build --kind ava), or leave the evaluation out"
+        for field, catalog in catalogs.items()
+        if not catalog.has_boxes
+    ]
+    training = next((catalog for field, catalog in catalogs.items() if field != "test_catalog"), None)
+    test = catalogs.get("test_catalog")
+    if problems or training is None or test is None:
+        return problems
+    complaint = labels_disagree(training.classes, test.classes)
+    return [f"data.test_catalog: {complaint}"] if complaint else []
+
+
+def _people_problems(name: str, detection: DetectionConfig, test: Catalog | None) -> list[str]:
+    """What is wrong with the lists that an evaluation names; with the test catalog, if there is one."""
+    path = f"evaluations.{name}.detection"
+    problems = []
+    most = None if test is None or detection.actions is None else max(detection.actions)
+    if test is not None and most is not None and most > test.num_classes:
+        problems.append(
+            f"{path}.actions: action {most}, but data.test_catalog has {test.num_classes}; name some of "
+            f"those, or null for all"
+        )
+    found: dict[str, Any] = {}
+    for field, read in (
+        ("boxes", lambda: None if test is None else people_of(test, detection)),
+        ("excluded", lambda: excluded_of(detection)),
+    ):
+        try:
+            found[field] = read()
+        except (storage.StorageError, SourceError) as error:
+            problems.append(f"{path}.{field}: {error}")
+    if test is not None and len(found) == 2:
+        try:
+            judged_keyframes(test, found["boxes"], found["excluded"])
+        except SourceError as error:
+            problems.append(f"{path}.boxes: {error}")
+    return problems
 
 
 def _label_problems(found: Mapping[str, Catalog], labelled: str | None) -> list[str]:

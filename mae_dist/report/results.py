@@ -12,6 +12,7 @@ from mae_dist.report.schedule_note import schedule_note
 
 Report = Mapping[str, Any]
 
+_PER_CLASS = {"frame_map": "Average precision per action, %"}
 _STATE_WORDS = {"failed": "failed", "missing": "not run"}
 
 
@@ -49,7 +50,8 @@ def _gain_card(entry: Mapping[str, Any]) -> Html:
     words = {"gain": "gain over random weights", "loss": "below random weights", "none": "no gain shown"}
     return card(
         wording.label(entry["name"]),
-        f"{wording.signed(entry['gain'])} ± {wording.decimal(entry['gain_standard_error'])}",
+        wording.signed(entry["gain"])
+        + (f" ± {wording.decimal(error)}" if (error := entry["gain_standard_error"]) is not None else ""),
         f"points; {words.get(entry['verdict'], 'against random weights')}",
         tone="good" if entry["verdict"] == "gain" else None,
     )
@@ -86,8 +88,9 @@ def evaluations(report: Report) -> Html:
         "Evaluations",
         tag(
             "p",
-            "Accuracy on held-out samples in percent, ± one standard error. Random init is the same "
-            "evaluation without pretraining; the gain is the difference in percentage points.",
+            "Accuracy on held-out samples in percent, of action detection the frame mAP, ± one standard error "
+            "where that is known. Random init is the same evaluation without pretraining; the gain is the "
+            "difference in percentage points.",
             class_="lead",
         ),
         table(columns, [_evaluation_row(entry) for entry in entries], class_="stack results"),
@@ -166,6 +169,12 @@ def _error(standard_error: float | None) -> Html | None:
 def _verdict(entry: Mapping[str, Any]) -> list[str]:
     """One sentence on what the two numbers allow to say."""
     name = tag("strong", wording.label(entry["name"]))
+    if entry["gain"] is not None and entry["gain_standard_error"] is None:
+        points = f"{wording.signed(entry['gain'])} points"
+        return [
+            name,
+            f": {points} against random weights; {wording.label(entry['metric'])} has no known error.",
+        ]
     error = wording.decimal(entry["gain_standard_error"])
     notes = join("see the ", tag("a", "schedule notes", href="#schedule"), ".")
     if entry["verdict"] == "none":
@@ -218,9 +227,10 @@ def _evaluation_details(entry: Mapping[str, Any]) -> Html | None:
             )
             for row in entry["per_class"]
         ]
-        columns = ["Class", "Pretrained", "Random init", "Test samples"]
+        total = "Occurrences" if entry["metric"] == "frame_map" else "Test samples"
+        columns = ["Class", "Pretrained", "Random init", total]
         parts += [
-            tag("h4", "Accuracy per class, %"),
+            tag("h4", _PER_CLASS.get(entry["metric"], "Accuracy per class, %")),
             tag("div", table(columns, rows, class_="compact"), class_="scroll"),
         ]
     if not parts:

@@ -37,7 +37,7 @@ reconstruction      null if the run has none, else
                     pixels of the sample, by the nearest visible patch.
   ratio_to_best_trivial    model_mse / min(mean_visible_mse, nearest_visible_mse); below 1 is learning.
 evaluations         one entry per evaluation, in the config's order
-  name, protocol, metric
+  name, protocol, metric   metric is "top1", or "frame_map" of action detection.
   pretrained, random       started from the pretrained and from random weights; null if not declared, else
                     {"state": "done"|"failed"|"missing", "reason", "value", "standard_error", "top5",
                     "single_view", "num_samples", "seconds", "faults"}; numbers null unless done. single_view:
@@ -48,9 +48,9 @@ evaluations         one entry per evaluation, in the config's order
                     as if both were measured on different samples; on the same samples it is rather less.
   verdict           "gain" or "loss" if the gain is more than two standard errors from zero, "none" if not,
                     null if it is not known.
-  chance            accuracy of always naming the most frequent class of the test samples.
+  chance            top-1 of always naming the most frequent class of the test samples, else null.
   published         {"value", "source"} or null.
-  per_class         [{"class", "total", "pretrained", "random"}], accuracies in percent.
+  per_class         [{"class", "total", "pretrained", "random"}], accuracies or average precisions in percent.
   settings          of the evaluation, as its result states them.
 """
 
@@ -258,11 +258,12 @@ def _evaluation(
     known = results["pretrained"] or results["random"]
     gain, error = _gain(sides["pretrained"], sides["random"])
     per_class = _per_class(results["pretrained"], results["random"])
-    largest = max((entry["total"] for entry in per_class), default=0)
+    metric = known.get("metric", "top1")
+    largest = max((entry["total"] for entry in per_class if metric == "top1"), default=0)
     return {
         "name": name,
         "protocol": known.get("protocol") or declared.get("protocol"),
-        "metric": known.get("metric", "top1"),
+        "metric": metric,
         **sides,
         "gain": gain,
         "gain_standard_error": error,
@@ -308,7 +309,8 @@ def _per_class(pretrained: Mapping[str, Any], random: Mapping[str, Any]) -> list
         for entry in result.get("per_class") or []:
             row = {"class": entry["class"], "total": entry["total"], "pretrained": None, "random": None}
             row = classes.setdefault(str(entry["class"]), row)
-            row[start] = 100 * entry["correct"] / entry["total"] if entry["total"] else None
+            correct = 100 * entry.get("correct", 0) / entry["total"] if entry["total"] else None
+            row[start] = entry.get("value", correct)
     return list(classes.values())
 
 

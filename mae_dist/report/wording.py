@@ -84,4 +84,12 @@ def label(identifier: str) -> str:
     return words[:1].upper() + words[1:]
 
 
-LABELS = {"finetune": "fine-tuning", "top1": "top-1", "top5": "top-5", "videomae": "VideoMAE", "mae": "MAE"}
+LABELS = {
+    "finetune": "fine-tuning",
+    "detect": "action detection",
+    "top1": "top-1",
+    "top5": "top-5",
+    "frame_map": "frame mAP",
+    "videomae": "VideoMAE",
+    "mae": "MAE",
+}

@@ -14,7 +14,6 @@ from ray.train.torch import TorchConfig
 
 from mae_dist import storage
 from mae_dist.data.batch import num_blocks
-from mae_dist.data.catalog import Catalog
 from mae_dist.data.plan import OrderedSplit, plan_blocks
 from mae_dist.train import checkpoint
 from mae_dist.train.elastic import RegroupingTrainer
@@ -150,9 +149,8 @@ def _datasets(training: Training) -> dict[str, Callable[[], Dataset]]:
         )
 
     def test_plan() -> Dataset:
-        assert training.test_catalog is not None
         spec = training.test_stream()
-        catalog = Catalog.load(training.test_catalog)
+        catalog = training.test_samples()
         return plan_blocks(
             spec,
             catalog,

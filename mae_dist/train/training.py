@@ -9,9 +9,11 @@ from mae_dist.config.optimisation import TrainConfig
 from mae_dist.config.schema import EvaluationConfig, RunConfig
 from mae_dist.config.workers import WorkerRange, worker_counts
 from mae_dist.data.batch import StreamSpec
+from mae_dist.data.boxes import BoxSpec
 from mae_dist.data.catalog import Catalog
 from mae_dist.data.masking import keep_ids
 from mae_dist.data.mix import Samples, load_samples
+from mae_dist.data.people import excluded_of, judged_keyframes, people_of
 from mae_dist.model.operations import forward_multiply_adds, training_operations
 from mae_dist.storage.fence import Fence
 from mae_dist.train.loop import Pace
@@ -78,9 +80,21 @@ class Training:
         few = None if self.protocol is None else self.protocol.labels_per_class
         return load_samples(self.catalog) if few is None else Catalog.load(self.catalog).subset(few)
 
+    def test_samples(self) -> Catalog:
+        """What is scored on: the test catalog, or of its videos the keyframes with people to be judged."""
+        assert self.test_catalog is not None
+        catalog, protocol = Catalog.load(self.test_catalog), self.protocol
+        if protocol is None or protocol.protocol != "detect":
+            return catalog
+        detection = protocol.detection
+        return judged_keyframes(catalog, people_of(catalog, detection), excluded_of(detection))
+
     def stream(self) -> StreamSpec:
         """The training stream: shuffled and augmented, masked if this is a pretraining."""
         config, protocol = self.config, self.protocol
+        boxes = None
+        if protocol is not None and protocol.protocol == "detect":
+            boxes = BoxSpec(jitter=protocol.detection.jitter)
         return StreamSpec(
             seed=config.seed,
             micro_batch=self.train.micro_batch,
@@ -90,15 +104,21 @@ class Training:
             grid=config.grid,
             train=True,
             repeats=self.train.repeats,
+            boxes=boxes,
             decoder=config.data.decoder,
             limits=config.data.limits,
         )
 
     def test_stream(self) -> StreamSpec:
-        """The test stream: every view of every sample once."""
+        """The test stream: every view of every sample once; whole frames with their boxes in detection."""
         protocol = self.protocol
         assert protocol is not None
-        return replace(self.stream(), micro_batch=protocol.eval_batch, train=False, test=protocol.views)
+        stream = replace(self.stream(), micro_batch=protocol.eval_batch, train=False, test=protocol.views)
+        if stream.boxes is None:
+            return stream
+        its = protocol.detection
+        canvas = replace(stream.input, height=its.test_height, width=its.test_width)
+        return replace(stream, input=canvas, whole=True, boxes=BoxSpec(growth=its.growth))
 
     def schedule(self, catalog: Samples) -> Schedule:
         """Learning rates over the whole training."""

@@ -24,6 +24,7 @@ from mae_dist.model.weights import native
 from mae_dist.train import checkpoint, drift
 from mae_dist.train.checkpoint import Checkpointer, Progress
 from mae_dist.train.compilation import compile_in_place
+from mae_dist.train.detection import DetectTask, judge_test
 from mae_dist.train.drift import check_drift
 from mae_dist.train.engine import Engine, TorchEngine, load_buffers, load_weights, whole_weights
 from mae_dist.train.feed import Feed
@@ -127,9 +128,13 @@ def _train_and_score(
             ahead=2,
             ledger=None,
         )
-        sums = evaluate(task, watchdog.beats_over(test))
+        batches = watchdog.beats_over(test)
+        if isinstance(task, DetectTask):
+            judge_test(task, batches, output=training.output, rank=rank)
+        else:
+            sums = evaluate(task, batches)
+            summary["scores"] = {name: values.tolist() for name, values in sums.items()}
         run_log.write_faults(gather_faults(test.take_faults()), progress.step)
-        summary["scores"] = {name: values.tolist() for name, values in sums.items()}
         summary["num_training_samples"] = catalog.num_samples
     # Nobody leaves before rank 0 has written: a worker group ends when its first rank does.
     dist.barrier()
@@ -172,30 +177,28 @@ def utilisation(training: Training, samples: Samples, *, world: int, device: tor
     )
 
 
-def build_task(training: Training, *, num_classes: int) -> PretrainTask | ClassifyTask:
+Task = PretrainTask | ClassifyTask | DetectTask
+
+
+def build_task(training: Training, *, num_classes: int) -> Task:
     """The module to optimise, initialised from the seed and then from the weights to start from."""
     config = training.config
     architecture = config.model.architecture
     torch.manual_seed(config.seed)
     if training.protocol is None:
         return PretrainTask(architecture, config.grid, config.input, config.target)
-    task = ClassifyTask(
-        architecture,
-        config.grid,
-        config.input,
-        training.protocol,
-        num_classes=num_classes,
-        seed=config.seed,
-    )
+    model = (architecture, config.grid, config.input, training.protocol)
+    if training.protocol.protocol == "detect":
+        task: ClassifyTask | DetectTask = DetectTask(*model, num_actions=num_classes)
+    else:
+        task = ClassifyTask(*model, num_classes=num_classes, seed=config.seed)
     if training.weights is not None:
         encoder, _ = native.load_encoder(storage.read_bytes(training.weights), config.grid)
         task.take_encoder(encoder)
     return task
 
 
-def build_engine(
-    task: PretrainTask | ClassifyTask, training: Training, pace: Pace, device: torch.device
-) -> Engine:
+def build_engine(task: Task, training: Training, pace: Pace, device: torch.device) -> Engine:
     """DeepSpeed ZeRO, or plain torch where the recipe says so and for linear probes.
 
     A probe trains one small layer, and LARS needs the norms of whole parameters, which a ZeRO partition cuts.
@@ -286,9 +289,7 @@ def _feed(training: Training, device: torch.device, rank: int, attempt: str, blo
     )
 
 
-def trained_task(
-    training: Training, engine: Engine, *, num_classes: int, device: torch.device
-) -> PretrainTask | ClassifyTask:
+def trained_task(training: Training, engine: Engine, *, num_classes: int, device: torch.device) -> Task:
     """The task with the weights that were trained, or their averages, whole on every rank.
 
     A task of its own: an engine may have cut the one it trained. Batch statistics are those of rank 0, as in

@@ -74,8 +74,8 @@ def lit(clip: np.ndarray) -> np.ndarray:
     return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])
 
 
-PLAIN = BoxSpec(num_actions=3)
-STILL = BoxSpec(num_actions=3, jitter=(0.0, 0.0, 0.0, 0.0))
+PLAIN = BoxSpec()
+STILL = BoxSpec(jitter=(0.0, 0.0, 0.0, 0.0))
 
 
 @pytest.mark.parametrize("crop", ["anywhere", "random_resized", "multi_scale", "center"])
@@ -112,8 +112,7 @@ def test_a_moved_box_stays_within_its_bounds_and_the_view_and_moves_the_same_eve
     moved = set()
     for number in range(12):
         still, loose = (
-            build_block(number, catalog, spec(BoxSpec(num_actions=3, jitter=amounts)))
-            for amounts in ((0.0,) * 4, jitter)
+            build_block(number, catalog, spec(BoxSpec(jitter=amounts))) for amounts in ((0.0,) * 4, jitter)
         )
         assert (still["is_box"] == loose["is_box"]).all()
         for view in np.flatnonzero(still["is_box"][:, 0]):
@@ -125,7 +124,7 @@ def test_a_moved_box_stays_within_its_bounds_and_the_view_and_moves_the_same_eve
             assert after.min() >= 0
             assert after.max() <= 96
             moved.update(outwards.tolist())
-        again = build_block(number, catalog, spec(BoxSpec(num_actions=3, jitter=jitter)))
+        again = build_block(number, catalog, spec(BoxSpec(jitter=jitter)))
         assert (again["boxes"] == loose["boxes"]).all()
     assert len(moved) > 40
 
@@ -148,7 +147,7 @@ def test_a_frame_that_is_too_wide_is_scaled_further_down(catalog):
 
 def test_a_box_grows_in_a_test_but_not_beyond_what_is_shown(catalog):
     size = InputConfig(frames=2, height=120, width=200)
-    growing = BoxSpec(num_actions=3, growth=(0.5, 1.0))
+    growing = BoxSpec(growth=(0.5, 1.0))
     block = build_block(0, catalog, spec(growing, train=False, whole=True, input=size))
     assert block["boxes"][0, 0] == pytest.approx([10, 0, 70, 120], abs=1e-3)
     assert block["boxes"][1, 0] == pytest.approx([90, 48, 200, 96], abs=1e-3)
