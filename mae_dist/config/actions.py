@@ -50,7 +50,7 @@ def detection_settings(config: RunConfig, evaluation: EvaluationConfig) -> Findi
     if evaluation.train.compile:
         yield (
             "train.compile",
-            "does not go with detect, whose batches have ever other numbers of boxes; false",
+            "does not go with detect, whose batches differ in their number of boxes; false",
         )
     if config.input.sampling == "uniform":
         yield (

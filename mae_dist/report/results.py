@@ -88,9 +88,9 @@ def evaluations(report: Report) -> Html:
         "Evaluations",
         tag(
             "p",
-            "Accuracy on held-out samples in percent, of action detection the frame mAP, ± one standard error "
-            "where that is known. Random init is the same evaluation without pretraining; the gain is the "
-            "difference in percentage points.",
+            "Accuracy on held-out samples in percent, of action detection the frame mAP, ± one standard "
+            "error where that is known. Random init is the same evaluation without pretraining; the gain is "
+            "the difference in percentage points.",
             class_="lead",
         ),
         table(columns, [_evaluation_row(entry) for entry in entries], class_="stack results"),

@@ -49,9 +49,8 @@ evaluations         one entry per evaluation, in the config's order
   verdict           "gain" or "loss" if the gain is more than two standard errors from zero, "none" if not,
                     null if it is not known.
   chance            top-1 of always naming the most frequent class of the test samples, else null.
-  published         {"value", "source"} or null.
+  published         {"value", "source"} or null. settings: of the evaluation, as its result states them.
   per_class         [{"class", "total", "pretrained", "random"}], accuracies or average precisions in percent.
-  settings          of the evaluation, as its result states them.
 """
 
 from __future__ import annotations
@@ -258,17 +257,16 @@ def _evaluation(
     known = results["pretrained"] or results["random"]
     gain, error = _gain(sides["pretrained"], sides["random"])
     per_class = _per_class(results["pretrained"], results["random"])
-    metric = known.get("metric", "top1")
-    largest = max((entry["total"] for entry in per_class if metric == "top1"), default=0)
+    largest = max((its["total"] for its in per_class if known.get("metric", "top1") == "top1"), default=0)
     return {
         "name": name,
         "protocol": known.get("protocol") or declared.get("protocol"),
-        "metric": metric,
+        "metric": known.get("metric", "top1"),
         **sides,
         "gain": gain,
         "gain_standard_error": error,
         "verdict": _verdict(gain, error),
-        "chance": 100 * largest / sum(entry["total"] for entry in per_class) if largest else None,
+        "chance": 100 * largest / sum(its["total"] for its in per_class) if largest else None,
         "published": known.get("published") or declared.get("published"),
         "per_class": per_class,
         "settings": known.get("settings"),
@@ -309,8 +307,8 @@ def _per_class(pretrained: Mapping[str, Any], random: Mapping[str, Any]) -> list
         for entry in result.get("per_class") or []:
             row = {"class": entry["class"], "total": entry["total"], "pretrained": None, "random": None}
             row = classes.setdefault(str(entry["class"]), row)
-            correct = 100 * entry.get("correct", 0) / entry["total"] if entry["total"] else None
-            row[start] = entry.get("value", correct)
+            share = entry["correct"] / entry["total"] if "correct" in entry and entry["total"] else None
+            row[start] = entry.get("value") if share is None else 100 * share
     return list(classes.values())
 
 

@@ -182,3 +182,18 @@ def test_text_from_outside_is_shown_and_never_becomes_markup(page_of, fake_run, 
     assert "script" not in page.tags
     assert page.handlers == []
     assert [address for address in page.addresses if not address.startswith(("data:image/", "#"))] == []
+
+
+def test_a_frame_map_is_called_so_and_its_gain_is_shown_without_an_error(page_of, fake_run):
+    fake_run.write_config(evaluations=("detect",))
+    actions = [{"class": "sit down", "value": 41.5, "total": 7}]
+    changes = {"metric": "frame_map", "standard_error": None, "per_class": actions}
+    for start, value in (("pretrained", 26.5), ("random", 5.0)):
+        fake_run.write_evaluation("detect", start, value, **changes)
+    text = page_of(fake_run).text
+    assert "Action detection · Frame mAP" in text
+    assert ": +21.5 points against random weights; the error of Frame mAP is not known." in text
+    assert (
+        "Average precision per action, % Class Pretrained Random init Occurrences sit down 41.5 41.5 7"
+        in text
+    )

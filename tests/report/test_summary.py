@@ -235,3 +235,23 @@ def test_a_report_can_be_written_in_a_bucket(finished_run, s3_bucket):
     assert write_report(there)["state"] == "complete"
     assert storage.read_json(storage.join(there, "report", "report.json"))["run_directory"] == there
     assert storage.read_bytes(storage.join(there, "report", "index.html")).startswith(b"<!doctype html>")
+
+
+DETECTED = {
+    "metric": "frame_map",
+    "standard_error": None,
+    "per_class": [{"class": "sit", "value": 40.0, "total": 7}, {"class": "talk", "value": 0.0, "total": 3}],
+}
+
+
+def test_a_frame_map_has_average_precisions_by_class_and_neither_error_nor_chance(report_of, fake_run):
+    fake_run.write_config(evaluations=("detect",))
+    fake_run.write_evaluation("detect", "pretrained", 20.0, **DETECTED)
+    fake_run.write_evaluation("detect", "random", 5.0, **DETECTED | {"per_class": []})
+    [entry] = report_of(fake_run)["evaluations"]
+    assert (entry["metric"], entry["gain"], entry["gain_standard_error"]) == ("frame_map", 15.0, None)
+    assert (entry["verdict"], entry["chance"]) == (None, None)
+    assert entry["per_class"] == [
+        {"class": "sit", "total": 7, "pretrained": 40.0, "random": None},
+        {"class": "talk", "total": 3, "pretrained": 0.0, "random": None},
+    ]
