@@ -151,7 +151,7 @@ def _box_problems(found: Mapping[str, Catalog], labelled: str | None) -> list[st
         f"data.{field}: its samples have no boxes, which detect needs; give a catalog of keyframes "
         f"(mae-dist catalog build --kind ava), or leave the evaluation out"
         for field, catalog in catalogs.items()
-        if not catalog.has_boxes
+        if not catalog.most_boxes
     ]
     training = next((catalog for field, catalog in catalogs.items() if field != "test_catalog"), None)
     test = catalogs.get("test_catalog")

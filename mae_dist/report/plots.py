@@ -146,7 +146,8 @@ def accuracy_bars(evaluations: Sequence[Mapping[str, Any]]) -> Html | None:
         axes.margins(x=0.12)
         axes.grid(axis="y", visible=False)
         axes.grid(axis="x", visible=True)
-        axes.set_xlabel("accuracy, %")
+        is_mixed = any(entry["metric"] != "top1" for entry in shown)
+        axes.set_xlabel("accuracy or frame mAP, %" if is_mixed else "accuracy, %")
 
     return _drawn(draw, "bars", 0.6 + 0.75 * len(shown), "Accuracy from pretrained and from random weights")
 

@@ -170,11 +170,8 @@ def _verdict(entry: Mapping[str, Any]) -> list[str]:
     """One sentence on what the two numbers allow to say."""
     name = tag("strong", wording.label(entry["name"]))
     if entry["gain"] is not None and entry["gain_standard_error"] is None:
-        points = f"{wording.signed(entry['gain'])} points"
-        return [
-            name,
-            f": {points} against random weights; {wording.label(entry['metric'])} has no known error.",
-        ]
+        points, metric = wording.signed(entry["gain"]), wording.label(entry["metric"])
+        return [name, f": {points} points against random weights; the error of {metric} is not known."]
     error = wording.decimal(entry["gain_standard_error"])
     notes = join("see the ", tag("a", "schedule notes", href="#schedule"), ".")
     if entry["verdict"] == "none":

@@ -95,7 +95,8 @@ def test_a_batch_without_boxes_has_no_logits_and_gradients_of_zero():
     logits = detector(patches_of("videomae"), torch.zeros(0, 5), SMALL["videomae"][1])
     assert logits.shape == (0, 5)
     logits.sum().backward()
-    assert all(not p.grad.any() for p in detector.parameters() if p.grad is not None)
+    # Zero, not missing: ranks that average gradients would wait for it.
+    assert [name for name, p in detector.named_parameters() if p.grad is None or p.grad.any()] == []
 
 
 @pytest.mark.parametrize("name", ["videomae", "mae"])
