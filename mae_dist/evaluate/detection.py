@@ -99,7 +99,11 @@ def frame_map(
         "num_samples": truth.num_samples,
         "num_classes": int(occurs.sum()),
         "per_class": [
-            {"class": truth.classes[action], "value": 100 * precision[action], "total": int(totals[action])}
+            {
+                "class": truth.classes[action],
+                "value": 100 * float(precision[action]),
+                "total": int(totals[action]),
+            }
             for action in np.flatnonzero(occurs).tolist()
         ],
     }
