@@ -23,6 +23,7 @@ from mae_dist.model.mae import MaskedAutoencoder
 from mae_dist.model.patches import gather_tokens, hidden_ids, patchify
 from mae_dist.model.targets import TARGETS, normalise, reconstruction_loss
 from mae_dist.train.engine import Batch, StepOutput
+from mae_dist.train.scores import count_answers, no_answers
 
 
 class PatchInput(nn.Module):
@@ -135,33 +136,14 @@ class ClassifyTask(nn.Module):
 
     def zero_score(self) -> dict[str, Tensor]:
         """What `score` gives for no rows at all."""
-        device = self.pixels.mean.device
-        zeros = torch.zeros(self._num_classes, dtype=torch.float64, device=device)
-        return {name: zeros.clone() for name in ("correct", "correct5", "correct_views", "total")}
+        return no_answers(self._num_classes, self.pixels.mean.device)
 
     def score(self, batch: Batch) -> dict[str, Tensor]:
-        """Of the samples S that count, by class: `correct`, `correct5`, `correct_views` and `total`.
-
-        Each is (num_classes,) float64. A sample's views stand side by side; its answer is the mean of their
-        softmax. `correct_views` is the share of its views that are right alone.
-        """
+        """Counts of right answers by class; the views of a sample stand side by side in the batch."""
         logits_BC = self.logits(batch["clips"].float() / 255).float()
         answers_SVC = logits_BC.softmax(dim=-1).unflatten(0, (-1, self._views))
         labels_S, counted_S = (batch[name][:: self._views] for name in ("label", "counted"))
-        top5 = answers_SVC.mean(dim=1).topk(min(5, self._num_classes), dim=1).indices
-        hits = (top5 == labels_S[:, None]) & counted_S[:, None]
-        right_SV = (answers_SVC.argmax(dim=-1) == labels_S[:, None]) & counted_S[:, None]
-
-        def by_class(values: Tensor) -> Tensor:
-            zeros = torch.zeros(self._num_classes, dtype=torch.float64, device=logits_BC.device)
-            return zeros.index_add(0, labels_S, values.double())
-
-        return {
-            "correct": by_class(hits[:, 0]),
-            "correct5": by_class(hits.any(dim=1)),
-            "correct_views": by_class(right_SV.double().mean(dim=1)),
-            "total": by_class(counted_S),
-        }
+        return count_answers(answers_SVC, labels_S, counted_S)
 
     def _mix(self, clips: Tensor, labels: Tensor, block: int) -> tuple[Tensor, Tensor]:
         frames = clips.shape[1]
