@@ -11,6 +11,8 @@ Letters: B samples, N tokens of the grid, K kept, P values of one patch, D width
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import torch
 from torch import Tensor, nn
 
@@ -71,9 +73,27 @@ class Encoder(nn.Module):
         `positions` (N, D) stand in for the encoder's own where the patches are of another grid. Returns
         normed tokens (B, K, D), or (B, 1 + K, D) with the class token first.
         """
+        return self.norm(self.blocks(self._embed(patches_BKP, keep_BK, positions)))
+
+    def layers(self, patches_BNP: Tensor, wanted: Collection[int]) -> dict[int, Tensor]:
+        """Tokens of all patches after each of these blocks, by number from 1, normed by the last norm.
+
+        Each is like what `forward` returns, which is the last block's; blocks above the highest one wanted
+        are not computed.
+        """
+        tokens, found = self._embed(patches_BNP, None, None), {}
+        for number, block in enumerate(self.blocks, start=1):
+            if number > max(wanted):
+                break
+            tokens = block(tokens)
+            if number in wanted:
+                found[number] = self.norm(tokens)
+        return found
+
+    def _embed(self, patches_BKP: Tensor, keep_BK: Tensor | None, positions: Tensor | None) -> Tensor:
         positions = self.positions if positions is None else positions
         positions = positions if keep_BK is None else positions[keep_BK]
         tokens = self.patch_embedding(patches_BKP) + positions
         if self.class_token is not None:
             tokens = torch.cat([self.class_token.expand(len(tokens), -1, -1), tokens], dim=1)
-        return self.norm(self.blocks(tokens))
+        return tokens

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -111,3 +113,19 @@ def test_initial_weights_are_as_each_paper_draws_them(size):
     else:
         assert bound("encoder.blocks.0.attention.query_bias") == 0
         assert 0.015 < bound("mask_token") <= 0.02
+
+
+def test_the_output_of_every_layer_is_that_of_an_encoder_that_ends_there():
+    given = ARCHITECTURES["mae_nano"]
+    grid = given.grid(frames=1, height=16, width=16)
+    encoder = Encoder(given, grid, generator=seeded(0)).eval()
+    patches = torch.randn(2, grid.num_tokens, 48, generator=seeded(1))
+    found = encoder.layers(patches, {2, 4})
+    assert sorted(found) == [2, 4]
+    assert torch.equal(found[4], encoder(patches))
+    shorter = Encoder(replace(given, encoder=replace(given.encoder, depth=2)), grid)
+    weights = {
+        name: w for name, w in encoder.state_dict().items() if not name.startswith(("blocks.2", "blocks.3"))
+    }
+    shorter.load_state_dict(weights)
+    assert torch.equal(found[2], shorter(patches))
