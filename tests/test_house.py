@@ -44,6 +44,8 @@ ROOMS = {
         "train/elastic.py",
         "train/launch.py",
         "train/notices.py",
+        # Evaluations that train nothing on the stream: Ray Data feeds the frozen encoder.
+        "evaluate/cluster.py",
         "orchestrate/runner.py",
     },
     "deepspeed": {"train/zero.py"},

@@ -43,7 +43,8 @@ def run(arguments: argparse.Namespace) -> int:
         sys.stdout.write(to_yaml(config))
         print(f"# train: peak learning rate {config.train.peak_lr:g} = base_lr * global_batch / 256")
         for name, evaluation in config.evaluations.items():
-            print(f"# evaluations.{name}: peak learning rate {evaluation.train.peak_lr:g}")
+            if evaluation.train is not None:
+                print(f"# evaluations.{name}: peak learning rate {evaluation.train.peak_lr:g}")
     return 0
 
 

@@ -88,5 +88,6 @@ def _detail(status: StepStatus) -> str:
     if status.reason is not None:
         return status.reason
     if status.state == "running" and status.progress is not None:
-        return describe(status.progress, status.progress["total_steps"])
+        # A step that trains nothing on the stream says itself how far it is.
+        return status.progress.get("text") or describe(status.progress, status.progress["total_steps"])
     return ""

@@ -47,7 +47,7 @@ def detection_settings(config: RunConfig, evaluation: EvaluationConfig) -> Findi
             f"detect looks at the whole frame of one clip, got {evaluation.views.clips} x "
             f"{evaluation.views.crops} views; 1 x 1 would do",
         )
-    if evaluation.train.compile:
+    if evaluation.training.compile:
         yield (
             "train.compile",
             "does not go with detect, whose batches differ in their number of boxes; false",

@@ -43,7 +43,7 @@ def train_settings(resources: ResourcesConfig, train: TrainConfig) -> Iterator[t
 
 def probe_settings(_: RunConfig, evaluation: EvaluationConfig) -> Iterator[tuple[str, str]]:
     """A frozen encoder keeps nothing for a backward pass."""
-    if evaluation.protocol == "linear_probe" and evaluation.train.activation_checkpointing:
+    if evaluation.protocol == "linear_probe" and evaluation.training.activation_checkpointing:
         yield (
             "train.activation_checkpointing",
             "is not used by linear_probe, whose encoder is frozen, got true; false, or protocol finetune",

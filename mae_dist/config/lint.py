@@ -12,8 +12,9 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
-from mae_dist.config import actions, crops, engines, sources
+from mae_dist.config import actions, crops, engines, frozen, sources
 from mae_dist.config.optimisation import OptimConfig, TrainConfig
+from mae_dist.config.probing import FROZEN_SECTIONS
 from mae_dist.config.schema import EvaluationConfig, RunConfig
 from mae_dist.config.workers import WorkerRange, divisors, worker_counts
 
@@ -32,6 +33,8 @@ def lint(config: RunConfig, *, invalid: Collection[str] = ()) -> list[Finding]:
     for name, evaluation in config.evaluations.items():
         above = f"evaluations.{name}"
         for check in EVALUATION_CHECKS:
+            if evaluation.train is None and any(path.startswith("train.") for path in check.reads):
+                continue
             reads = [path if path in SHARED else f"{above}.{path}" for path in check.reads]
             if not _touches(reads, invalid):
                 found += [(f"{above}.{path}", text) for path, text in check.find(config, evaluation)]
@@ -188,7 +191,7 @@ def _batch(
 
 def _evaluation_batch(config: RunConfig, evaluation: EvaluationConfig) -> Iterator[Finding]:
     field = "resources.workers" if evaluation.workers is None else "workers"
-    return _batch(evaluation.train, config.workers_for(evaluation), workers_field=field)
+    return _batch(evaluation.training, config.workers_for(evaluation), workers_field=field)
 
 
 def _repeats(train: TrainConfig) -> Iterator[Finding]:
@@ -240,25 +243,6 @@ def _head(config: RunConfig, evaluation: EvaluationConfig) -> Iterator[Finding]:
     for name in ("mixup", "cutmix"):
         if getattr(head, name) < 0:
             yield f"head.{name}", f"must be at least 0, got {getattr(head, name)}"
-
-
-def _probe_head(_: RunConfig, evaluation: EvaluationConfig) -> Iterator[Finding]:
-    for name in ("mixup", "cutmix", "drop_path"):
-        given = getattr(evaluation.head, name)
-        if given > 0 and evaluation.protocol == "linear_probe":
-            yield (
-                f"head.{name}",
-                f"is not used by linear_probe, whose encoder is frozen, got {given}; 0, or protocol finetune",
-            )
-
-
-def _probe_optim(_: RunConfig, evaluation: EvaluationConfig) -> Iterator[Finding]:
-    optim = evaluation.train.optim
-    if evaluation.protocol == "linear_probe" and optim.layer_decay is not None and optim.kind != "lars":
-        yield (
-            "train.optim.layer_decay",
-            f"is not used by linear_probe, which trains the head alone, got {optim.layer_decay}; null does",
-        )
 
 
 def _views(_: RunConfig, evaluation: EvaluationConfig) -> Iterator[Finding]:
@@ -324,16 +308,22 @@ CHECKS = (
 )
 EVALUATION_CHECKS = (
     EvaluationCheck((*_BATCH, "workers"), _evaluation_batch),
-    EvaluationCheck(_REPEATS, lambda _, evaluation: _repeats(evaluation.train)),
-    EvaluationCheck(_LENGTH, lambda _, evaluation: _length(evaluation.train)),
-    EvaluationCheck(("train.optim",), lambda _, evaluation: _optim(evaluation.train.optim)),
+    EvaluationCheck(_REPEATS, lambda _, evaluation: _repeats(evaluation.training)),
+    EvaluationCheck(_LENGTH, lambda _, evaluation: _length(evaluation.training)),
+    EvaluationCheck(("train.optim",), lambda _, evaluation: _optim(evaluation.training.optim)),
     EvaluationCheck(crops.READS, lambda _, evaluation: crops.augment_settings(evaluation.augment)),
     EvaluationCheck(("model.size", "head"), _head),
-    EvaluationCheck(("protocol", "head"), _probe_head),
-    EvaluationCheck(("protocol", "train.optim"), _probe_optim),
+    EvaluationCheck(("protocol", "head"), frozen.probe_head),
+    EvaluationCheck(("protocol", "train.optim"), frozen.probe_optim),
+    EvaluationCheck(("protocol", "train", "head", *FROZEN_SECTIONS), frozen.sections),
+    EvaluationCheck(
+        ("protocol", "model.size", "eval_batch", "features", "heads", "attentive"), frozen.features
+    ),
+    EvaluationCheck(("heads",), frozen.heads),
+    EvaluationCheck(("knn",), frozen.neighbours),
     EvaluationCheck(("eval_batch", "views"), _views),
     EvaluationCheck(("start_from",), _starts),
-    EvaluationCheck(_TRAIN, lambda config, given: engines.train_settings(config.resources, given.train)),
+    EvaluationCheck(_TRAIN, lambda config, given: engines.train_settings(config.resources, given.training)),
     EvaluationCheck(("protocol", "train.activation_checkpointing"), engines.probe_settings),
     EvaluationCheck(("labels_per_class", "data.mix", "data.labelled"), sources.few_labels_are_of_one_catalog),
     EvaluationCheck(("protocol", "detection"), actions.detection_is_asked_for),

@@ -22,7 +22,15 @@ from pydantic import TypeAdapter, ValidationError
 from mae_dist.config import lint
 from mae_dist.config.problems import ConfigError, Problem, reworded, shown, suggestion
 from mae_dist.config.schema import EvaluationConfig, RunConfig
-from mae_dist.config.sections import dotted_fields, entries_of, hints, is_number, is_required, section_of
+from mae_dist.config.sections import (
+    dotted_fields,
+    entries_of,
+    hints,
+    is_needed,
+    is_number,
+    is_required,
+    section_of,
+)
 from mae_dist.config.tree import Given, Tree, merge, plain, read_recipe, read_setting, source_of
 
 STAND_INS: dict[str, Any] = {
@@ -167,7 +175,7 @@ def _known_fields(tree: Tree, cls: type, above: tuple[str, ...], problems: list[
             known[name] = plain(value)
     for name, field in fields.items():
         section = section_of(hints(cls)[name])
-        if is_required(field) and section is not None and name not in known:
+        if section is not None and name not in known and is_needed(field, known):
             known[name] = _known_fields({}, section, (*above, name), problems)
     return known
 

@@ -75,6 +75,7 @@ def reworded(kind: str, message: str, given: Any, context: dict[str, Any]) -> st
         "tuple": "must be a list",
         "greater_than": f"must be greater than {context.get('gt', 0):g}",
         "greater_than_equal": f"must be at least {context.get('ge', 0):g}",
+        "less_than": f"must be less than {context.get('lt', 0):g}",
         "less_than_equal": f"must be at most {context.get('le', 0):g}",
     }
     if kind in rules:

@@ -16,6 +16,7 @@ from mae_dist.config.detection import DetectionConfig
 from mae_dist.config.geometry import Architecture, Grid, SizeName, architecture
 from mae_dist.config.limits import DecodeLimits
 from mae_dist.config.optimisation import ResourcesConfig, TrainConfig
+from mae_dist.config.probing import FROZEN_PROTOCOLS, AttentiveConfig, FeaturesConfig, HeadsConfig, KnnConfig
 from mae_dist.config.quantities import Count, Positive, Share
 from mae_dist.config.resilience import CheckpointConfig, GuardConfig, WatchConfig
 from mae_dist.config.workers import WorkerRange
@@ -227,15 +228,21 @@ class PublishedResult:
 class EvaluationConfig:
     """One protocol that says what the encoder is worth. It runs once per entry of `start_from`."""
 
-    protocol: Literal["linear_probe", "finetune", "detect"]
-    """detect: all weights are trained to tell what the people in boxes do (catalogs of --kind ava)."""
+    protocol: Literal["linear_probe", "finetune", "detect", "feature_probe", "attentive_probe", "knn"]
+    """linear_probe, finetune and detect train on the stream of samples, as `train` says; detect trains all
+    weights to tell what the people in boxes do (catalogs of --kind ava). The others learn from features that
+    are extracted once: feature_probe many linear heads, attentive_probe poolers of tokens, knn nothing."""
     start_from: tuple[Literal["pretrained", "random"], ...] = ("pretrained", "random")
     """random is the baseline: the same evaluation without pretraining."""
     labels_per_class: Positive | None = None
     """Train on so many labelled samples per class, the first in the catalog's order; null means all."""
-    train: TrainConfig
+    train: TrainConfig | None = field(default=None, metadata={"needed_unless": FROZEN_PROTOCOLS})
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     head: HeadConfig = field(default_factory=HeadConfig)
+    features: FeaturesConfig = field(default_factory=FeaturesConfig)
+    heads: HeadsConfig = field(default_factory=HeadsConfig)
+    attentive: AttentiveConfig = field(default_factory=AttentiveConfig)
+    knn: KnnConfig = field(default_factory=KnnConfig)
     eval_batch: Positive = 64
     """Views per worker and forward pass of a test."""
     views: ViewsConfig = field(default_factory=ViewsConfig)
@@ -244,6 +251,12 @@ class EvaluationConfig:
     """Null means resources.workers, of a range the least. Fewer leave room for more evaluations side by
     side."""
     published: PublishedResult | None = None
+
+    @property
+    def training(self) -> TrainConfig:
+        """`train` of a protocol that has one."""
+        assert self.train is not None
+        return self.train
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

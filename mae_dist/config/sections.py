@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mae_dist.config.duration import Duration
@@ -56,6 +56,13 @@ def entries_of(hint: Any) -> type | None:
 def is_required(field: dataclasses.Field[Any]) -> bool:
     """Whether a field has no default."""
     return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
+def is_needed(field: dataclasses.Field[Any], beside: Mapping[str, Any]) -> bool:
+    """Whether a field must be given beside these values: always, or by the protocol that they name."""
+    if "needed_unless" in field.metadata:
+        return beside.get("protocol") not in field.metadata["needed_unless"]
+    return is_required(field)
 
 
 def dotted_fields(

@@ -61,8 +61,11 @@ class StreamSpec:
     """True: endless, in random order, augmented. False: one pass in the order of the catalog."""
     repeats: int = 1
     """Training crops that each decoded sample gives, one after the other."""
+    drawn: bool = False
+    """Unless `train`: each sample gives `repeats` crops drawn as in training, not the views of a test."""
     test: ViewsConfig = field(default_factory=ViewsConfig)
-    """How a sample is looked at unless `train`: its views stand side by side, "epoch" is their number."""
+    """How a sample is looked at unless `train` or `drawn`. Outside of training its views stand side by side,
+    and "epoch" is their number."""
     whole: bool = False
     """See ViewSpec."""
     boxes: BoxSpec | None = None
@@ -73,7 +76,7 @@ class StreamSpec:
 
     def __post_init__(self) -> None:
         if self.micro_batch % self.views_per_sample:
-            what = "repeats" if self.train else "views"
+            what = "repeats" if self.train or self.drawn else "views"
             raise ValueError(
                 f"micro_batch must be a multiple of {what} = {self.views_per_sample}, got {self.micro_batch}"
             )
@@ -81,7 +84,7 @@ class StreamSpec:
     @property
     def views_per_sample(self) -> int:
         """Crops of one decode, which stay together in a block."""
-        return self.repeats if self.train else self.test.count
+        return self.repeats if self.train or self.drawn else self.test.count
 
     @property
     def views(self) -> ViewSpec:
@@ -90,7 +93,7 @@ class StreamSpec:
             seed=self.seed,
             input=self.input,
             augment=self.augment,
-            test=None if self.train else self.test,
+            test=None if self.train or self.drawn else self.test,
             whole=self.whole,
             decoder=self.decoder,
             limits=self.limits,

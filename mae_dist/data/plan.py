@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict
 from functools import lru_cache
 from typing import Any
@@ -37,23 +37,31 @@ def plan_blocks(
     num_blocks: int,
     cpus_per_task: float,
     resource: str | None = None,
+    skip: Collection[int] = (),
 ) -> Dataset:
     """Blocks first_block .. first_block + num_blocks - 1 of the stream, lazily, one row each.
 
     A row holds the arrays of `build_block`, and `faults` and `stats` as JSON texts; `stats` also names the
     node. Each task reserves `cpus_per_task` CPUs and, where `resource` is given, as much of that custom one.
-    Order is kept only under the execution options that `OrderedSplit` (or `ordered`) sets.
+    Blocks in `skip` are left out; without them there has to be one at least. Order is kept only under the
+    execution options that `OrderedSplit` (or `ordered`) sets.
     """
-    table = ray.put(catalog)
+    table, skipped = ray.put(catalog), frozenset(skip)
+
+    def wanted(start: int) -> list[int]:
+        end = min(start + BLOCKS_PER_SEGMENT, num_blocks)
+        blocks = range(first_block + start, first_block + end)
+        return [block for block in blocks if block not in skipped]
 
     def segments(_: Any) -> Iterator[dict[str, np.ndarray]]:
         for start in range(0, num_blocks, BLOCKS_PER_SEGMENT):
-            yield {"start": np.array([start])}
+            if wanted(start):
+                yield {"start": np.array([start])}
 
     def expand(segments: Any) -> Iterator[dict[str, np.ndarray]]:
         (start,) = segments["start"].tolist()
-        for block in range(start, min(start + BLOCKS_PER_SEGMENT, num_blocks)):
-            yield {"block": np.array([first_block + block])}
+        for block in wanted(start):
+            yield {"block": np.array([block])}
 
     def build(blocks: Any) -> dict[str, Any]:
         (block,) = blocks["block"].tolist()

@@ -12,10 +12,19 @@ def standard_error(share: float, num_samples: int) -> float:
     return math.sqrt(share * (1 - share) / num_samples)
 
 
+def interval(share: float, num_samples: int) -> tuple[float, float]:
+    """Wilson's 95 % confidence interval of a share of `num_samples` independent answers; lies in [0, 1]."""
+    z, n = 1.959964, num_samples
+    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
+    reach = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return max(0.0, middle - reach), min(1.0, middle + reach)
+
+
 def accuracy(scores: Mapping[str, Sequence[float]], classes: Sequence[str]) -> dict[str, Any]:
     """Top-1 and top-5 in percent, over all samples and by class, from counts by class.
 
     `scores` holds `correct`, `correct5`, `correct_views` and `total`, each one number per class.
+    `interval` is the 95 % confidence interval of the top-1.
     `single_view` is the top-1 of one view alone, in the mean over the views. Raises ValueError when nothing
     was counted.
     """
@@ -27,6 +36,7 @@ def accuracy(scores: Mapping[str, Sequence[float]], classes: Sequence[str]) -> d
         "metric": "top1",
         "value": 100 * top1,
         "standard_error": 100 * standard_error(top1, int(total)),
+        "interval": [100 * end for end in interval(top1, int(total))],
         "top5": 100 * sum(scores["correct5"]) / total,
         "single_view": 100 * sum(scores["correct_views"]) / total,
         "num_samples": int(total),

@@ -21,7 +21,7 @@ def evaluate_encoder(training: Training, *, name: str, start_from: str, use_gpu:
     protocol = training.protocol
     assert protocol is not None
     assert training.test_catalog is not None
-    samples = load_samples(training.catalog)
+    train, samples = protocol.training, load_samples(training.catalog)
     complaint = labels_disagree(samples.classes, Catalog.load(training.test_catalog).classes)
     if complaint:
         raise ValueError(f"{training.test_catalog}: {complaint}")
@@ -32,15 +32,15 @@ def evaluate_encoder(training: Training, *, name: str, start_from: str, use_gpu:
         "start_from": start_from,
         **accuracy(summary["scores"], samples.classes),
         "settings": {
-            "length": str(protocol.train.length),
-            "global_batch": protocol.train.global_batch,
-            "optimiser": protocol.train.optim.kind,
-            "peak_lr": protocol.train.peak_lr,
+            "length": str(train.length),
+            "global_batch": train.global_batch,
+            "optimiser": train.optim.kind,
+            "peak_lr": train.peak_lr,
             "labels_per_class": protocol.labels_per_class,
             "training_samples": summary["num_training_samples"],
             "pool": protocol.head.pool,
             # Stated because batch normalisation over few or many samples gives different probes.
-            "batch_norm_samples": protocol.train.micro_batch if protocol.protocol == "linear_probe" else None,
+            "batch_norm_samples": train.micro_batch if protocol.protocol == "linear_probe" else None,
             "workers": summary["world"],
             "views": f"{protocol.views.clips} x {protocol.views.crops}",
         },

@@ -6,18 +6,30 @@ catalog -> pretrain -> reconstruction, every evaluation from pretrained and from
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from mae_dist import storage
 from mae_dist.config.load import digest, to_dict, to_yaml
+from mae_dist.config.probing import FROZEN_PROTOCOLS, FROZEN_SECTIONS
 from mae_dist.config.schema import EvaluationConfig, RunConfig, SourceConfig
 from mae_dist.data.catalog import Catalog
-from mae_dist.data.mix import MIX_FILE, Mix, part_file
+from mae_dist.data.mix import Mix
 from mae_dist.data.sources import make_mix, make_source
 from mae_dist.evaluate.classification import evaluate_encoder
 from mae_dist.evaluate.detection import evaluate_detector
 from mae_dist.evaluate.reconstruction import evaluate_reconstruction
+from mae_dist.orchestrate.frozen import frozen_steps
+from mae_dist.orchestrate.job import (
+    Job,
+    before_evaluation,
+    catalog_file,
+    demand_of,
+    exported_weights,
+    labelled_file,
+    looked_at,
+    training_file,
+)
 from mae_dist.orchestrate.preflight import people_input
 from mae_dist.orchestrate.provenance import environment
 from mae_dist.orchestrate.step import Demand, Step
@@ -25,18 +37,6 @@ from mae_dist.report.publish import write_report
 from mae_dist.storage.fence import Fence
 from mae_dist.train.launch import run_training
 from mae_dist.train.training import Training
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Job:
-    """What every step is given: the run, and what the cluster is."""
-
-    config: RunConfig
-    use_gpu: bool
-    evaluation: str | None = None
-    start_from: str | None = None
-    is_test: bool = False
-    fence: Fence | None = None
 
 
 def run_uri(config: RunConfig, inputs: Mapping[str, str]) -> str:
@@ -78,7 +78,7 @@ def build_steps(
         identity=pretraining_identity(config, inputs),
         output="",
         needs=(train_samples,),
-        demand=_demand(config, None, use_gpu),
+        demand=demand_of(config, None, use_gpu),
     )
     steps = [train_samples, pretrain]
     if config.data.test_catalog is not None:
@@ -103,7 +103,10 @@ def build_steps(
         )
         for name, protocol in config.evaluations.items():
             for start_from in protocol.start_from:
-                steps.append(_evaluation_step(job, name, protocol, start_from, steps, inputs))
+                if protocol.protocol in FROZEN_PROTOCOLS:
+                    steps += frozen_steps(job, name, protocol, start_from, steps, inputs)
+                else:
+                    steps.append(_evaluation_step(job, name, protocol, start_from, steps, inputs))
     report = Step(
         name="report",
         run=run_report,
@@ -124,28 +127,22 @@ def _evaluation_step(
     before: list[Step],
     inputs: Mapping[str, str],
 ) -> Step:
-    by_name = {step.name: step for step in before}
-    needs = [by_name["catalog"], by_name["test_catalog"]]
-    after: list[Step] = []
-    # The baseline does not depend on the pretraining, but does not compete with it either.
-    (needs if start_from == "pretrained" else after).append(by_name["pretrain"])
-    fields = to_dict(job.config)
+    needs, after = before_evaluation(before, start_from)
     # The other starting points of the protocol are steps of their own; workers are a matter of the machines.
-    aside = {"start_from", "workers"}
-    settings = {part: value for part, value in fields["evaluations"][name].items() if part not in aside}
-    labelled = {part: inputs[part] for part in ("labelled", people_input(name)) if part in inputs}
+    aside = {"start_from", "workers", *FROZEN_SECTIONS}
+    fields = to_dict(protocol)
+    people = {part: inputs[part] for part in (people_input(name),) if part in inputs}
     return Step(
         name=f"{name}-{start_from}",
         run=run_evaluation,
         config=replace(job, evaluation=name, start_from=start_from),
-        identity={part: fields[part] for part in ("seed", "input", "model")}
-        | {"limits": fields["data"]["limits"]}
-        | labelled
-        | settings,
+        identity=looked_at(job.config, inputs)
+        | people
+        | {part: value for part, value in fields.items() if part not in aside},
         output=f"evaluations/{name}-{start_from}",
-        needs=tuple(needs),
-        after=tuple(after),
-        demand=_demand(job.config, protocol, job.use_gpu),
+        needs=needs,
+        after=after,
+        demand=demand_of(job.config, protocol, job.use_gpu),
     )
 
 
@@ -159,13 +156,13 @@ def make_catalog(job: Job, output: str, inputs: Mapping[str, str]) -> dict[str, 
     source = data.test_catalog if job.is_test else data.catalog
     assert source is not None
     catalog = make_source(source, work_folder=output)
-    catalog.save(_catalog_file(output))
+    catalog.save(catalog_file(output))
     return {"source": source, "digest": catalog.digest, "num_samples": catalog.num_samples}
 
 
 def run_pretraining(job: Job, output: str, inputs: Mapping[str, str]) -> dict[str, Any]:
     """Train the masked autoencoder and export it."""
-    catalog = _training_file(inputs["catalog"], job.config)
+    catalog = training_file(inputs["catalog"], job.config)
     training = Training(config=job.config, output=output, catalog=catalog, fence=job.fence)
     return run_training(training, use_gpu=job.use_gpu)
 
@@ -174,8 +171,8 @@ def run_reconstruction(job: Job, output: str, inputs: Mapping[str, str]) -> dict
     """Held-out reconstruction error and gallery."""
     return evaluate_reconstruction(
         job.config,
-        weights=_weights(inputs["pretrain"]),
-        catalog=_catalog_file(inputs["test_catalog"]),
+        weights=exported_weights(inputs["pretrain"]),
+        catalog=catalog_file(inputs["test_catalog"]),
         output=output,
     )
 
@@ -188,10 +185,10 @@ def run_evaluation(job: Job, output: str, inputs: Mapping[str, str]) -> dict[str
         config=job.config,
         fence=job.fence,
         output=output,
-        catalog=_labelled_file(inputs["catalog"], job.config),
-        test_catalog=_catalog_file(inputs["test_catalog"]),
+        catalog=labelled_file(inputs["catalog"], job.config),
+        test_catalog=catalog_file(inputs["test_catalog"]),
         evaluation=job.evaluation,
-        weights=_weights(inputs["pretrain"]) if job.start_from == "pretrained" else None,
+        weights=exported_weights(inputs["pretrain"]) if job.start_from == "pretrained" else None,
     )
     is_detection = job.config.evaluations[job.evaluation].protocol == "detect"
     evaluate = evaluate_detector if is_detection else evaluate_encoder
@@ -223,8 +220,8 @@ def describe_steps(steps: Sequence[Step]) -> str:
 
 
 def _catalogs(store_uri: str, config: RunConfig) -> dict[str, Any]:
-    train = _training_file(storage.join(store_uri, "catalog", "train"), config)
-    test = _catalog_file(storage.join(store_uri, "catalog", "test"))
+    train = training_file(storage.join(store_uri, "catalog", "train"), config)
+    test = catalog_file(storage.join(store_uri, "catalog", "test"))
     data = config.data
     return {
         "catalog": _described_mix(train, data.mix) if data.mix else _described(train, data.catalog),
@@ -258,34 +255,3 @@ def _described_mix(file: str, sources: Mapping[str, SourceConfig]) -> dict[str, 
         "num_samples": mix.num_samples,
         "sources": parts,
     }
-
-
-def _training_file(folder: str, config: RunConfig) -> str:
-    """What a pretraining trains on."""
-    return storage.join(folder, MIX_FILE) if config.data.mix else _catalog_file(folder)
-
-
-def _labelled_file(folder: str, config: RunConfig) -> str:
-    """What evaluations train on."""
-    data = config.data
-    if data.labelled is None:
-        return _training_file(folder, config)
-    return part_file(folder, sorted(data.mix).index(data.labelled))
-
-
-def _catalog_file(folder: str) -> str:
-    return storage.join(folder, "catalog.parquet")
-
-
-def _weights(run: str) -> str:
-    return storage.join(run, "export", "model.safetensors")
-
-
-def _demand(config: RunConfig, evaluation: EvaluationConfig | None, use_gpu: bool) -> Demand:
-    # A training that may grow begins with the least.
-    workers = config.workers_for(evaluation).least
-    # One decode task at least has to fit beside the workers.
-    cpus = workers * config.resources.cpus_per_worker + config.data.cpus_per_task
-    data = config.data
-    custom = {} if data.decode_resource is None else {data.decode_resource: data.cpus_per_task}
-    return Demand(cpus=cpus, gpus=workers if use_gpu else 0, custom=custom)

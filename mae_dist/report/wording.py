@@ -81,12 +81,16 @@ def plural(number: int, noun: str) -> str:
 def label(identifier: str) -> str:
     """A protocol's or metric's name in running text: linear_probe -> "Linear probe"."""
     words = LABELS.get(identifier) or identifier.replace("_", " ").replace("-", " ")
-    return words[:1].upper() + words[1:]
+    # "kNN" is written so wherever it stands.
+    return words if words[1:2].isupper() else words[:1].upper() + words[1:]
 
 
 LABELS = {
     "finetune": "fine-tuning",
     "detect": "action detection",
+    "feature_probe": "linear probe on kept features",
+    "attentive_probe": "attentive probe on kept tokens",
+    "knn": "kNN",
     "top1": "top-1",
     "top5": "top-5",
     "frame_map": "frame mAP",

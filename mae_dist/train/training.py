@@ -46,7 +46,7 @@ class Training:
     @property
     def train(self) -> TrainConfig:
         """Length, batches and optimiser of this training."""
-        return self.config.train if self.protocol is None else self.protocol.train
+        return self.config.train if self.protocol is None else self.protocol.training
 
     @property
     def workers(self) -> WorkerRange:

@@ -56,7 +56,7 @@ def test_the_example_of_the_style_guide(write):
             "evaluations.finetune: must be a mapping of fields, got 'no thanks'",
         ),
         (
-            "evaluations.finetune.protocol=knn",
+            "evaluations.finetune.protocol=knnn",
             "evaluations.finetune.protocol: must be one of linear_probe, finetune",
         ),
         ("input.mean=0.5", "input.mean: must be a list, got 0.5"),

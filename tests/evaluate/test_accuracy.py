@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mae_dist.evaluate.accuracy import accuracy, standard_error
+from mae_dist.evaluate.accuracy import accuracy, interval, standard_error
 
 SCORES = {
     "correct": [3.0, 0.0, 5.0],
@@ -54,3 +54,11 @@ def test_nothing_scored_is_an_error_that_says_so():
     nothing = {name: [0.0, 0.0] for name in SCORES}
     with pytest.raises(ValueError, match="no sample was scored; the test catalog has no labelled sample"):
         accuracy(nothing, ["cat", "dog"])
+
+
+def test_the_interval_of_every_share_holds_it_and_stays_within_what_is_possible():
+    for right in range(21):
+        low, high = interval(right / 20, 20)
+        assert 0 <= low <= right / 20 <= high <= 1
+    # Newcombe 1998, table I: 81 of 263.
+    assert interval(81 / 263, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)

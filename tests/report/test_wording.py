@@ -41,3 +41,16 @@ def test_numbers_carry_a_real_minus_and_separators():
 def test_numbers_below_each_other_line_up():
     assert wording.places_for([0.012, 0.05, None]) == 4
     assert wording.places_for([120.0, 3000.0]) == 0
+
+
+@pytest.mark.parametrize(
+    ("protocol", "words"),
+    [
+        ("linear_probe", "Linear probe"),
+        ("feature_probe", "Linear probe on kept features"),
+        ("knn", "kNN"),
+        ("mae", "MAE"),
+    ],
+)
+def test_a_protocol_is_named_as_people_write_it(protocol, words):
+    assert wording.label(protocol) == words
