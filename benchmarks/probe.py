@@ -79,7 +79,7 @@ def papers_way(
     weights: str | None,
     samples: dict[str, Catalog],
 ) -> tuple[list[float], float]:
-    """Held-out accuracy of a head per learning rate, one trained after the other; test accuracy of the best."""
+    """Held-out accuracy of a head per learning rate, trained one by one; test accuracy of the best."""
     held_out: list[float] = []
     best: ClassifyTask | None = None
     scored = stream(config, protocol, micro_batch=protocol.eval_batch, train=False)

@@ -122,7 +122,7 @@ def build_block(block: int, catalog: Samples, spec: StreamSpec) -> dict[str, Any
     FaultBudgetError if a sample and REPLACEMENTS others in its stead are all unreadable, DecoderError if no
     sample can be decoded here.
     """
-    meter = BlockMeter()
+    meter = BlockMeter(_decoder(spec))
     positions = block_positions(block, spec.micro_batch)
     if spec.train:
         epochs, samples = catalog.order(spec.seed, spec.repeats).at(positions)
@@ -188,8 +188,11 @@ def _decode(
             meter.reading(fetch(rows, spec.limits)), rows, keys_M, strict=True
         )
     )
-    decode = decode_views if spec.boxes is None else decode_framed
-    return decoder.process_decoder(decode).decode(requests, spec.views, written_MK)
+    return _decoder(spec).decode(requests, spec.views, written_MK)
+
+
+def _decoder(spec: StreamSpec) -> decoder.Decoder:
+    return decoder.process_decoder(decode_views if spec.boxes is None else decode_framed)
 
 
 def _keep(spec: StreamSpec, mask: MaskConfig, epoch: int, sample: int) -> np.ndarray:

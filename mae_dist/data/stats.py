@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from mae_dist import storage
-from mae_dist.data.decoder import process_decoder
+from mae_dist.data.decoder import Decoder
 
 Data = TypeVar("Data")
 
@@ -41,10 +41,11 @@ class BlockStats:
 
 
 class BlockMeter:
-    """Measures one block from the moment it is made; a process builds one block at a time."""
+    """Measures one block, which `decoder` decodes, from now on; a process builds one block at a time."""
 
-    def __init__(self) -> None:
-        self._started, self._cpu_started = time.perf_counter(), cpu_seconds(process_decoder().pid)
+    def __init__(self, decoder: Decoder) -> None:
+        self._decoder = decoder
+        self._started, self._cpu_started = time.perf_counter(), cpu_seconds(decoder.pid)
         self._traffic_before = storage.counters()
         self._decodes = self._read_bytes = 0
         self._read_seconds = 0.0
@@ -71,7 +72,7 @@ class BlockMeter:
         return BlockStats(
             decodes=self._decodes,
             seconds=time.perf_counter() - self._started,
-            cpu_seconds=cpu_seconds(process_decoder().pid) - self._cpu_started,
+            cpu_seconds=cpu_seconds(self._decoder.pid) - self._cpu_started,
             read_seconds=self._read_seconds,
             read_bytes=self._read_bytes,
             fetched_bytes=now.bytes_read - before.bytes_read,

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 from mae_dist import storage
+from mae_dist.data.decoder import process_decoder
 from mae_dist.data.stats import BlockMeter, cpu_seconds
 
 BUSY = """
@@ -29,7 +30,7 @@ def test_cpu_time_of_a_child_counts_while_it_lives_and_after():
 
 
 def test_what_is_no_data_is_neither_read_nor_decoded():
-    meter = BlockMeter()
+    meter = BlockMeter(process_decoder())
     assert [*meter.reading([b"12345", ValueError(), b"678"])][::2] == [b"12345", b"678"]
     assert (meter.stats().decodes, meter.stats().read_bytes) == (2, 8)
 
@@ -38,7 +39,7 @@ def test_a_block_says_what_its_samples_took_from_storage(place):
     uri = storage.join(place, "shard")
     storage.write_bytes(uri, bytes(1000))
     earlier = storage.read_bytes(uri)
-    meter = BlockMeter()
+    meter = BlockMeter(process_decoder())
     [*meter.reading([storage.read_bytes(uri, start=0, length=500)[:300], earlier[:50]])]
     stats = meter.stats()
     assert (stats.read_bytes, stats.fetched_bytes) == (350, 500)
@@ -53,6 +54,6 @@ def test_what_is_read_again_because_it_was_damaged_counts_as_repeated(tmp_path):
 
     damages: list[bytes] = []
     storage.write_bytes(f"{tmp_path}/file", bytes(100))
-    meter = BlockMeter()
+    meter = BlockMeter(process_decoder())
     storage.read_checked(f"{tmp_path}/file", check)
     assert (meter.stats().fetched_bytes, meter.stats().retries) == (200, 1)

@@ -122,7 +122,7 @@ def use(monkeypatch) -> Iterator[Callable[[Decoder], Decoder]]:
 
     def take(decoder: Decoder) -> Decoder:
         used.append(decoder)
-        monkeypatch.setattr(decoder_module, "process_decoder", lambda: decoder)
+        monkeypatch.setattr(decoder_module, "process_decoder", lambda decode: decoder)
         return decoder
 
     yield take
