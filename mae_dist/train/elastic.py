@@ -3,6 +3,7 @@
     nodes went      the group fails -> as many workers as now fit and divide the global batch, at once
     nodes came      the group is asked to save and stop, and `run_training` starts another one
     it failed       again, unless it has failed too often without a new checkpoint
+    it starts       its processes import torch while the stream of samples is being started
 
 Ray's policies do most of this; what they lack is added below. Ray 2.60 has no public way to give a trainer
 others: `RegroupingTrainer` hands ours to the controller where Ray's trainer hands over its own.
@@ -10,6 +11,7 @@ others: `RegroupingTrainer` hands ours to the controller where Ray's trainer han
 
 from __future__ import annotations
 
+import importlib
 import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,6 +22,7 @@ from ray._private.state import state
 from ray.exceptions import RayError
 from ray.train import FailureConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
+from ray.train.v2._internal.execution.callback import WorkerGroupCallback
 from ray.train.v2._internal.execution.failure_handling import DefaultFailurePolicy, FailureDecision
 from ray.train.v2._internal.execution.scaling_policy import (
     ElasticScalingPolicy,
@@ -56,7 +59,30 @@ class RegroupingTrainer(TorchTrainer):
                 sizes=training.world_sizes,
                 decode_cpus=training.config.data.cpus_per_task,
             )
+        given["callbacks"] = [ImportsAhead(training), *given["callbacks"]]
         return super()._initialize_and_run_controller(**given)
+
+
+class ImportsAhead(WorkerGroupCallback):
+    """Lets the processes of a new group import what they will need while Ray Data starts its own.
+
+    Ray would wait for those first, and for the imports after that: seconds of every restart.
+    """
+
+    def __init__(self, training: Training) -> None:
+        self._modules = ["mae_dist.train.worker", *(["mae_dist.train.zero"] if training.uses_zero else [])]
+
+    def before_init_train_context(self, workers: Sequence[Any]) -> dict[str, list[Any]]:
+        """Ask for the imports and wait for none; what goes wrong is met again where a module is used."""
+        for worker in workers:
+            worker.actor.execute.remote(import_all, self._modules)
+        return {}
+
+
+def import_all(modules: Sequence[str]) -> None:
+    """Import these modules into this process."""
+    for module in modules:
+        importlib.import_module(module)
 
 
 class DividingSizes(ElasticScalingPolicy):

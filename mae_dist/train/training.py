@@ -54,6 +54,17 @@ class Training:
         return self.config.workers_for(self.protocol)
 
     @property
+    def uses_zero(self) -> bool:
+        """Whether DeepSpeed drives the optimiser, rather than plain torch.
+
+        A probe trains one small layer, and LARS needs the norms of whole parameters, which a ZeRO partition
+        cuts.
+        """
+        resources, protocol = self.config.resources, self.protocol
+        is_probe = protocol is not None and protocol.protocol == "linear_probe"
+        return resources.engine == "deepspeed" and resources.zero_stage > 0 and not is_probe
+
+    @property
     def world_sizes(self) -> list[int]:
         """The numbers of workers that are allowed and divide the global batch."""
         allowed, train = self.workers, self.train

@@ -199,10 +199,7 @@ def build_task(training: Training, *, num_classes: int) -> Task:
 
 
 def build_engine(task: Task, training: Training, pace: Pace, device: torch.device) -> Engine:
-    """DeepSpeed ZeRO, or plain torch where the recipe says so and for linear probes.
-
-    A probe trains one small layer, and LARS needs the norms of whole parameters, which a ZeRO partition cuts.
-    """
+    """DeepSpeed ZeRO, or plain torch, see `Training.uses_zero`."""
     resources: ResourcesConfig = training.config.resources
     optim = training.train.optim
     depth = training.config.model.architecture.encoder.depth
@@ -212,8 +209,7 @@ def build_engine(task: Task, training: Training, pace: Pace, device: torch.devic
         "autocast_dtype": autocast_dtype(training.train.precision, device),
         "ema": training.train.ema,
     }
-    is_probe = training.protocol is not None and training.protocol.protocol == "linear_probe"
-    if resources.engine == "torch" or resources.zero_stage == 0 or is_probe:
+    if not training.uses_zero:
         return TorchEngine(task, lambda module: make_optimizer(module, optim, depth=depth), **options)
     # Imported here: it takes a second, and probes and the plain engine do without.
     from mae_dist.train.zero import ZeroEngine

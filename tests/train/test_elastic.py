@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import sys
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 from ray.train import FailureConfig
 from ray.train.v2._internal.execution.failure_handling import FailureDecision
 from ray.train.v2.api.exceptions import WorkerGroupError
 
+from mae_dist.config.load import load
 from mae_dist.train.checkpoint import Checkpointer, Progress
-from mae_dist.train.elastic import FailuresInARow, largest_size
+from mae_dist.train.elastic import FailuresInARow, ImportsAhead, import_all, largest_size
 from mae_dist.train.stopping import Request, StopRequest, ask_this_process
+from mae_dist.train.training import Training
 from tests.train.engines import make_engine
 
 SIZES = [1, 2, 4, 8]
@@ -60,3 +66,39 @@ def test_a_training_can_be_asked_to_stop_from_outside_its_thread():
     with stop.listening():
         ask_this_process()
     assert stop.agreed() == Request.MOVE
+
+
+class Imports:
+    """A worker's actor that notes what it is asked to import."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.execute = SimpleNamespace(remote=self._ask)
+
+    def _ask(self, function: Any, modules: list[str]) -> None:
+        assert function is import_all
+        self.asked += modules
+
+
+@pytest.mark.parametrize(
+    ("settings", "evaluation", "has_zero"),
+    [
+        pytest.param([], None, True, id="DeepSpeed"),
+        pytest.param(["resources.engine=torch"], None, False, id="plain torch"),
+        pytest.param([], "linear_probe", False, id="a probe"),
+    ],
+)
+def test_every_new_worker_imports_early_what_its_training_uses(settings, evaluation, has_zero):
+    config = load("pretrain/demo", settings)
+    training = Training(config=config, output="run", catalog="catalog.parquet", evaluation=evaluation)
+    actors = [Imports(), Imports()]
+    workers = [SimpleNamespace(actor=actor) for actor in actors]
+    assert ImportsAhead(training).before_init_train_context(workers) == {}
+    for actor in actors:
+        assert actor.asked[0] == "mae_dist.train.worker"
+        assert ("mae_dist.train.zero" in actor.asked) is has_zero
+
+
+def test_imports_ahead_are_imports():
+    import_all(["mae_dist.train.worker"])
+    assert "mae_dist.train.worker" in sys.modules
