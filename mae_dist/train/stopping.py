@@ -95,8 +95,7 @@ def catch_sigterm() -> None:
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         if _LISTENING:
-            for stop in _LISTENING:
-                stop.ask()
+            ask_this_process()
         elif callable(before):
             before(number, frame)
         elif before == signal.SIG_DFL:

@@ -132,7 +132,7 @@ def _seen(process: psutil.Process) -> str:
 
 
 def name_of(attempt: str, rank: int) -> str:
-    """What a rank's stacks are called in one life of its worker group."""
+    """What a rank's stacks and ledger are called in one life of its worker group."""
     return f"{attempt}-rank-{rank:05d}"
 
 

@@ -274,7 +274,7 @@ def _rows(training: Training, name: str) -> Iterator[dict[str, Any]]:
 
 
 def _feed(training: Training, device: torch.device, rank: int, attempt: str, blocks: Iterable[int]) -> Feed:
-    ledger = storage.join(training.output, "ledger", f"{attempt}-rank-{rank:05d}.jsonl")
+    ledger = storage.join(training.output, "ledger", f"{name_of(attempt, rank)}.jsonl")
     return Feed(
         _rows(training, "train"),
         device=device,
