@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 
 from benchmarks import page
 from tests.faults import run_files, scenarios
-from tests.faults.scenarios import BLOCKS_PER_STEP, Measured
-from tests.faults.watched_job import WatchedJob
+from tests.faults.scenarios import Measured
+from tests.faults.watched_job import BLOCKS_PER_STEP, WatchedJob
 
 EVERY = 5
 SEED = 1
@@ -113,7 +113,7 @@ class Bench:
         peace = self._in_peace("bad-peace", steps=BAD_STEPS, plugins=PLUGINS)
         with self._job("bad-killed", steps=BAD_STEPS, plugins=PLUGINS) as job:
             scenarios.kill_after_bad_batches(job, after=[17, 28])
-        found = run_files.differences(job.run, peace.run, blocks_per_step=BLOCKS_PER_STEP)
+        found = run_files.differences(job.run, peace.run)
         named, again = ((run.run / "skipped.jsonl").read_text() for run in (peace, job))
         if named != again:
             found.append("other batches named")
@@ -135,9 +135,7 @@ class Bench:
         return job
 
     def _differences(self, job: WatchedJob, *, tolerance: float | None = None) -> list[str]:
-        return run_files.differences(
-            job.run, self.clean.run, blocks_per_step=BLOCKS_PER_STEP, tolerance=tolerance
-        )
+        return run_files.differences(job.run, self.clean.run, tolerance=tolerance)
 
     def _same_bits(self, found: list[str]) -> str:
         return "; ".join(found) or f"same bits, {self.steps * BLOCKS_PER_STEP:,} micro-batches once each"

@@ -29,7 +29,7 @@ import psutil
 
 from benchmarks import page
 from tests.faults import run_files
-from tests.faults.scenarios import BLOCKS_PER_STEP, flip_bit
+from tests.faults.scenarios import flip_bit
 from tests.faults.watched_job import Mark, WatchedJob
 
 GOAL = 0.70
@@ -162,7 +162,7 @@ def main() -> int:
         clean = in_peace(folder / "clean", steps=steps, every=every)
         with WatchedJob(folder / "soaked", steps=steps, every=every, watch=WATCH) as job:
             done = soak(job, steps=steps, every=arguments.every, seed=arguments.seed)
-        found = run_files.differences(job.run, clean, blocks_per_step=BLOCKS_PER_STEP)
+        found = run_files.differences(job.run, clean)
         goodput = seconds_in_peace(clean)[0] / done.seconds
     text = f"# A training under a fault every {arguments.every:g} s, {page.today()}\n\n"
     text += f"Command: `{page.command('benchmarks.soak')}`. Hardware: {hardware}.\n"

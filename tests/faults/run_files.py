@@ -10,6 +10,8 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from tests.faults.watched_job import BLOCKS_PER_STEP
+
 Blocks = dict[int, tuple[tuple[int, ...], str]]
 """Micro-batch -> samples, digest of what the model saw of them."""
 
@@ -40,12 +42,12 @@ def _blocks(ranks: list[Path]) -> Blocks:
     return blocks
 
 
-def used(run: Path, *, blocks_per_step: int) -> Blocks:
+def used(run: Path) -> Blocks:
     """What the final weights were made from: of each group what came before the next one's first step."""
     effective: Blocks = {}
     for blocks in attempts(run):
         if blocks:
-            first = min(blocks) // blocks_per_step * blocks_per_step
+            first = min(blocks) // BLOCKS_PER_STEP * BLOCKS_PER_STEP
             effective = {number: seen for number, seen in effective.items() if number < first} | blocks
     return effective
 
@@ -59,7 +61,7 @@ def final_state(run: Path) -> dict[str, Tensor]:
     return state
 
 
-def differences(run: Path, clean: Path, *, blocks_per_step: int, tolerance: float | None = None) -> list[str]:
+def differences(run: Path, clean: Path, *, tolerance: float | None = None) -> list[str]:
     """How a run that was disturbed differs from one that was not; empty if in nothing.
 
     `tolerance` is relative and of the losses; None compares them, and the last checkpoint and the exported
@@ -68,7 +70,7 @@ def differences(run: Path, clean: Path, *, blocks_per_step: int, tolerance: floa
     found = []
     if run.name != clean.name:
         found.append(f"another run: {run.name}, not {clean.name}")
-    now, then = (used(where, blocks_per_step=blocks_per_step) for where in (run, clean))
+    now, then = (used(where) for where in (run, clean))
     missing, doubled = sorted(then.keys() - now.keys()), sorted(now.keys() - then.keys())
     if missing or doubled:
         found.append(f"blocks lost: {missing}, blocks too many: {doubled}")

@@ -16,9 +16,8 @@ from pathlib import Path
 import psutil
 
 from tests.faults import run_files
-from tests.faults.watched_job import GLOBAL_BATCH, MICRO_BATCH, WatchedJob
+from tests.faults.watched_job import BLOCKS_PER_STEP, WatchedJob
 
-BLOCKS_PER_STEP = GLOBAL_BATCH // MICRO_BATCH
 MOMENTS = ("step", "save", "step", "save", "start")
 """When a rank dies: in a step, inside a save, while a worker group comes up."""
 

@@ -23,6 +23,7 @@ POLL_SECONDS = 0.02
 TAIL_BYTES = 4096
 MICRO_BATCH = 2
 GLOBAL_BATCH = 8
+BLOCKS_PER_STEP = GLOBAL_BATCH // MICRO_BATCH
 
 
 def recipe(*, steps: int, every: int) -> dict[str, Any]:
@@ -211,6 +212,12 @@ class WatchedJob:
                     process.kill()
             psutil.wait_procs(left, timeout=5)
         self._process.wait()
+
+    def terminate(self, *, seconds: float = DEADLINE_SECONDS) -> int:
+        """SIGTERM for the driver; returns the exit status that it ends with."""
+        assert self._process is not None
+        self._process.terminate()
+        return self._process.wait(seconds)
 
     def close(self) -> None:
         """End whatever is left."""
