@@ -44,6 +44,7 @@ ROOMS = {
         "train/elastic.py",
         "train/launch.py",
         "train/notices.py",
+        "train/spares.py",
         # Evaluations that train nothing on the stream: Ray Data feeds the frozen encoder.
         "evaluate/cluster.py",
         "orchestrate/runner.py",

@@ -3,7 +3,7 @@
     nodes went      the group fails -> as many workers as now fit and divide the global batch, at once
     nodes came      the group is asked to save and stop, and `run_training` starts another one
     it failed       again, unless it has failed too often without a new checkpoint
-    it starts       its processes import torch while the stream of samples is being started
+    it starts       in processes that were kept ready, which import torch while the stream is being started
 
 Ray's policies do most of this; what they lack is added below. Ray 2.60 has no public way to give a trainer
 others: `RegroupingTrainer` hands ours to the controller where Ray's trainer hands over its own.
@@ -33,6 +33,7 @@ from ray.train.v2._internal.execution.scaling_policy import (
 
 from mae_dist.storage import StorageError
 from mae_dist.train import checkpoint
+from mae_dist.train.spares import Spares
 from mae_dist.train.stopping import ask_this_process
 from mae_dist.train.training import Training
 
@@ -59,7 +60,7 @@ class RegroupingTrainer(TorchTrainer):
                 sizes=training.world_sizes,
                 decode_cpus=training.config.data.cpus_per_task,
             )
-        given["callbacks"] = [ImportsAhead(training), *given["callbacks"]]
+        given["callbacks"] = [ImportsAhead(training), Spares(), *given["callbacks"]]
         return super()._initialize_and_run_controller(**given)
 
 
