@@ -47,7 +47,7 @@ def kill_ranks(job: WatchedJob, *, kills: int, steps: int, every: int, seed: int
         moment = MOMENTS[number % len(MOMENTS)]
         if moment == "start":
             # The group that replaces the last one that was killed.
-            workers = _new_workers(job, known=gone)
+            workers = job.new_workers(known=gone)
             _let_pass(rng.uniform(0, 4), job)
         else:
             job.wait_for(f"step {after}", job.reached(after))
@@ -165,14 +165,6 @@ def _moments(rng: random.Random, *, kills: int, steps: int, every: int) -> list[
 
 def _size(workers: int, stage: int) -> tuple[str, str]:
     return f"resources.workers={workers}", f"resources.zero_stage={stage}"
-
-
-def _new_workers(job: WatchedJob, *, known: set[int]) -> list[psutil.Process]:
-    def found() -> list[psutil.Process]:
-        workers = job.workers()
-        return workers if len(workers) == 2 and known.isdisjoint(worker.pid for worker in workers) else []
-
-    return job.wait_for("a new worker group", found)
 
 
 def _let_pass(seconds: float, job: WatchedJob) -> None:

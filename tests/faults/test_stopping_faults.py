@@ -36,12 +36,13 @@ def job(tmp_path):
 
 def test_requests_to_stop_and_a_worker_that_stands_still_change_nothing_in_the_result(clean_job, job):
     job.start()
-    terminate_a_worker(job)
-    stop_a_worker_for_ever(job)
+    workers = terminate_a_worker(job, job.new_workers())
+    stop_a_worker_for_ever(job, workers)
     terminate_the_driver(job)
     job.start()
     job.finish()
     assert differences(job.run, clean_job.run) == []
+    assert not (job.run / "ray").exists()
 
 
 def newest_checkpoint(job: WatchedJob) -> int:
@@ -50,21 +51,27 @@ def newest_checkpoint(job: WatchedJob) -> int:
     return saved
 
 
-def terminate_a_worker(job: WatchedJob) -> None:
-    """SIGTERM, and SIGKILL when the time of grace is over: saved in time, and no step is lost."""
+def terminate_a_worker(job: WatchedJob, workers: list[psutil.Process]) -> list[psutil.Process]:
+    """SIGTERM, and SIGKILL when the time of grace is over: saved in time, and no step is lost.
+
+    Returns the workers of the group that follows, which has made a step.
+    """
     job.wait_for("step 10", job.reached(10))
-    victim, reached, mark = job.workers()[0], job.step(), job.mark()
+    [victim, *_], reached = workers, job.step()
     victim.terminate()
     psutil.wait_procs([victim], timeout=GRACE_SECONDS)
     with contextlib.suppress(psutil.NoSuchProcess):
         victim.kill()
     assert newest_checkpoint(job) >= reached
+    mark = job.mark()
+    workers = job.new_workers(known={worker.pid for worker in workers})
     job.wait_for("a step of the next worker group", lambda: job.stepped_since(mark))
+    return workers
 
 
-def stop_a_worker_for_ever(job: WatchedJob) -> None:
+def stop_a_worker_for_ever(job: WatchedJob, workers: list[psutil.Process]) -> None:
     """All say where they are, and the group starts again."""
-    [*_, victim] = job.workers()
+    [*_, victim] = workers
     victim.suspend()
     suspended, mark = time.monotonic(), job.mark()
     job.wait_for("the end of the worker that stands still", lambda: not victim.is_running())
@@ -85,4 +92,3 @@ def terminate_the_driver(job: WatchedJob) -> None:
         f"asked to stop at step {newest_checkpoint(job)}, which is saved; the same command goes on from there"
     )
     assert f"pretrain failed: StoppedError: {said}" in job.output
-    assert not (job.run / "ray").exists()

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -199,6 +199,15 @@ class WatchedJob:
                 if "RayTrainWorker" in " ".join(process.cmdline()):
                     found.append(process)
         return sorted(found, key=lambda process: (process.create_time(), process.pid))
+
+    def new_workers(self, *, known: Container[int] = ()) -> list[psutil.Process]:
+        """The two ranks of the next worker group, as soon as they are there; it has no process of `known`."""
+
+        def found() -> list[psutil.Process]:
+            workers = [worker for worker in self.workers() if worker.pid not in known]
+            return workers if len(workers) == 2 else []
+
+        return self.wait_for("a new worker group", found)
 
     def kill_tree(self) -> None:
         """SIGKILL for the driver, Ray and all workers; returns when the last one is gone."""
