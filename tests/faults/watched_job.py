@@ -54,10 +54,11 @@ class JobError(AssertionError):
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """The metrics as they were at some moment."""
+    """The metrics as they were at some moment, and the worker groups that had received samples."""
 
     inode: int
     lines: frozenset[bytes]
+    groups: frozenset[str]
 
 
 class WatchedJob:
@@ -155,14 +156,16 @@ class WatchedJob:
         """What has been logged by now."""
         metrics = self.run / "metrics.jsonl"
         if not metrics.exists():
-            return Mark(0, frozenset())
-        return Mark(metrics.stat().st_ino, frozenset(_whole_lines(metrics)))
+            return Mark(0, frozenset(), self._groups())
+        return Mark(metrics.stat().st_ino, frozenset(_whole_lines(metrics)), self._groups())
 
     def stepped_since(self, mark: Mark) -> bool:
         """Whether a worker group that came up after the mark has logged a step.
 
-        It writes the file anew, without the steps that it repeats.
+        It writes the file anew, without the steps that it repeats; but so does a save of the one before.
         """
+        if self._groups() <= mark.groups:
+            return False
         metrics = self.run / "metrics.jsonl"
         try:
             if metrics.stat().st_ino == mark.inode:
@@ -238,6 +241,9 @@ class WatchedJob:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+    def _groups(self) -> frozenset[str]:
+        return frozenset(file.name.split("-rank-")[0] for file in self.run.glob("ledger/*"))
 
     @property
     def _pid(self) -> int:
