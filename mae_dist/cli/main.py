@@ -14,11 +14,24 @@ import sys
 from collections.abc import Sequence
 
 from mae_dist.config.problems import ConfigError
+from mae_dist.report.run_files import NotARunError
 from mae_dist.storage import StorageError
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("run a recipe: pretrain, evaluate, report; again to do what is missing", "mae_dist.cli.run"),
+    "status": (
+        "show where the steps of a run stand, and whether anybody works on them",
+        "mae_dist.cli.status",
+    ),
+    "watch": ("show the steps of a run as they go, until its driver has ended", "mae_dist.cli.watch"),
+    "logs": ("print what a step of a run has said", "mae_dist.cli.logs"),
+    "cancel": ("end one step of a run, or all of it", "mae_dist.cli.cancel"),
     "report": ("write the report of a run again and print its results", "mae_dist.cli.report"),
+    "compare": ("show the results of several runs, and how their configs differ", "mae_dist.cli.compare"),
+    "leaderboard": (
+        "show the results of all runs in one place beside the papers",
+        "mae_dist.cli.leaderboard",
+    ),
     "catalog": ("list the samples of a data set in one file, or look at every one", "mae_dist.cli.catalog"),
     "prepare": ("write a data set once more, small and quick to decode", "mae_dist.cli.prepare"),
     "recipes": ("list the packaged recipes", "mae_dist.cli.recipes"),
@@ -27,7 +40,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 """name: (what it does, module)."""
 
-USER_ERRORS: tuple[type[Exception], ...] = (ConfigError, StorageError)
+USER_ERRORS: tuple[type[Exception], ...] = (ConfigError, StorageError, NotARunError)
 """What a user can put right: shown without a traceback."""
 
 

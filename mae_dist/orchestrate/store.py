@@ -10,18 +10,14 @@ import threading
 import time
 import uuid
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import psutil
 
 from mae_dist import storage
+from mae_dist.orchestrate.pulse import BEAT_SECONDS, SILENT_BEATS, boot_id, lives_here, read_holder
 from mae_dist.orchestrate.step import Step
 from mae_dist.storage.fence import Fence, latest_token
-
-BEAT_SECONDS = 5.0
-SILENT_BEATS = 4
-"""A driver on another host counts as dead when its beat has not changed for so many."""
 
 
 class RunLockedError(RuntimeError):
@@ -114,7 +110,7 @@ class DriverLock:
         self._uri = storage.join(run_uri, "drivers")
         self._owner = {
             "host": socket.gethostname(),
-            "boot": _boot_id(),
+            "boot": boot_id(),
             "pid": os.getpid(),
             "process_started": psutil.Process().create_time(),
             "command": " ".join(sys.argv),
@@ -129,7 +125,7 @@ class DriverLock:
     def __enter__(self) -> DriverLock:
         while True:
             latest = Fence(self._uri, latest_token(self._uri))
-            holder = _read_lock(latest.file) if latest.token else None
+            holder = read_holder(latest.file) if latest.token else None
             if holder is not None and not holder["released"] and _is_alive(holder, latest.file):
                 raise RunLockedError(_pointer(self._run_uri, holder))
             self.fence = Fence(self._uri, latest.token + 1)
@@ -163,38 +159,22 @@ def _pointer(run_uri: str, holder: Mapping[str, Any]) -> str:
     return (
         f"{run_uri}: another driver works on this run: process {holder['pid']} on {holder['host']} "
         f"({holder['command']}). Nothing was started.\n"
-        f"  how far it is   mae-dist report {run_uri}   (or progress.json and metrics.jsonl in it)\n"
+        f"  how far it is   mae-dist status {run_uri}   (live: mae-dist watch)\n"
+        "  to end it       mae-dist cancel {run_uri}\n"
         "  to replace it   stop that process, then give the same command again: it goes on from there\n"
         "  another run     --set name=..."
     )
 
 
-def _read_lock(uri: str) -> dict[str, Any] | None:
-    try:
-        return storage.read_json(uri)
-    except storage.StorageNotFoundError:
-        return None
-
-
 def _is_alive(holder: dict[str, Any], uri: str) -> bool:
-    if holder["boot"] == _boot_id() and holder["host"] == socket.gethostname():
-        try:
-            process = psutil.Process(holder["pid"])
-            # A killed process whose parent has not asked after it still has an entry, but writes no more.
-            is_over = process.status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
-            return not is_over and process.create_time() == holder["process_started"]
-        except psutil.NoSuchProcess:
-            return False
+    lives = lives_here(holder)
+    if lives is not None:
+        return lives
     for _ in range(SILENT_BEATS):
         time.sleep(BEAT_SECONDS)
-        now = _read_lock(uri)
+        now = read_holder(uri)
         if now is None or now["released"]:
             return False
         if now["beat"] != holder["beat"]:
             return True
     return False
-
-
-def _boot_id() -> str:
-    file = Path("/proc/sys/kernel/random/boot_id")
-    return file.read_text().strip() if file.exists() else ""

@@ -69,6 +69,34 @@ class RunFiles:
 
 def read_run(run_uri: str) -> RunFiles:
     """Read a run directory; raises NotARunError if there is no config.yaml, StorageError if unreachable."""
+    config_text, config = read_config(run_uri)
+    metrics, torn_metrics = _read_lines(storage.join(run_uri, "metrics.jsonl"))
+    faults, torn_faults = _read_lines(storage.join(run_uri, "faults.jsonl"))
+    evaluations_uri = storage.join(run_uri, "evaluations")
+    evaluations = [
+        _read_evaluation(evaluations_uri, folder)
+        for folder in storage.list_dir(evaluations_uri)
+        if not folder.startswith(".")
+    ]
+    gallery_uri = storage.join(evaluations_uri, RECONSTRUCTION, "gallery.npz")
+    return RunFiles(
+        uri=run_uri,
+        config_text=config_text,
+        config=config,
+        environment=read_mapping(storage.join(run_uri, "environment.json")) or {},
+        metrics=metrics,
+        faults=faults,
+        torn_lines=torn_metrics + torn_faults,
+        evaluations=[files for files in evaluations if files.folder != RECONSTRUCTION],
+        reconstruction=next((files for files in evaluations if files.folder == RECONSTRUCTION), None),
+        gallery=storage.read_bytes(gallery_uri) if storage.exists(gallery_uri) else None,
+        done=read_record(run_uri),
+        is_exported=storage.exists(storage.join(run_uri, "export", "model.safetensors")),
+    )
+
+
+def read_config(run_uri: str) -> tuple[str, Mapping[str, Any]]:
+    """(config.yaml as it lies there, what it says); raises NotARunError without it, or if it is none."""
     config_uri = storage.join(run_uri, "config.yaml")
     try:
         config_text = storage.read_bytes(config_uri).decode(errors="replace")
@@ -83,37 +111,15 @@ def read_run(run_uri: str) -> RunFiles:
         raise NotARunError(f"{config_uri}: is not YAML: {error}") from error
     if not isinstance(config, dict):
         raise NotARunError(f"{config_uri}: holds no mapping of fields; it should be the config of a run")
-    metrics, torn_metrics = _read_lines(storage.join(run_uri, "metrics.jsonl"))
-    faults, torn_faults = _read_lines(storage.join(run_uri, "faults.jsonl"))
-    evaluations_uri = storage.join(run_uri, "evaluations")
-    evaluations = [
-        _read_evaluation(evaluations_uri, folder)
-        for folder in storage.list_dir(evaluations_uri)
-        if not folder.startswith(".")
-    ]
-    gallery_uri = storage.join(evaluations_uri, RECONSTRUCTION, "gallery.npz")
-    return RunFiles(
-        uri=run_uri,
-        config_text=config_text,
-        config=config,
-        environment=_read_mapping(storage.join(run_uri, "environment.json")) or {},
-        metrics=metrics,
-        faults=faults,
-        torn_lines=torn_metrics + torn_faults,
-        evaluations=[files for files in evaluations if files.folder != RECONSTRUCTION],
-        reconstruction=next((files for files in evaluations if files.folder == RECONSTRUCTION), None),
-        gallery=storage.read_bytes(gallery_uri) if storage.exists(gallery_uri) else None,
-        done=_read_record(run_uri),
-        is_exported=storage.exists(storage.join(run_uri, "export", "model.safetensors")),
-    )
+    return config_text, config
 
 
 def _read_evaluation(evaluations_uri: str, folder: str) -> EvaluationFiles:
     uri = storage.join(evaluations_uri, folder)
     done = result = problem = None
     try:
-        done = _read_record(uri)
-        result = _read_mapping(storage.join(uri, "result.json"))
+        done = read_record(uri)
+        result = read_mapping(storage.join(uri, "result.json"))
     except storage.StorageError as error:
         problem = str(error)
     metrics, _ = _read_lines(storage.join(uri, "metrics.jsonl"))
@@ -128,14 +134,15 @@ def _read_evaluation(evaluations_uri: str, folder: str) -> EvaluationFiles:
     )
 
 
-def _read_record(step_uri: str) -> Mapping[str, Any] | None:
+def read_record(step_uri: str) -> Mapping[str, Any] | None:
     """How a step ended: that it is done, or else why it failed the last time."""
-    return _read_mapping(storage.join(step_uri, "DONE.json")) or _read_mapping(
+    return read_mapping(storage.join(step_uri, "DONE.json")) or read_mapping(
         storage.join(step_uri, "FAILED.json")
     )
 
 
-def _read_mapping(uri: str) -> Mapping[str, Any] | None:
+def read_mapping(uri: str) -> Mapping[str, Any] | None:
+    """The JSON object in a file, None without the file; StorageError if it holds anything else."""
     try:
         found = storage.read_json(uri)
     except FileNotFoundError:

@@ -183,7 +183,7 @@ def test_a_run_that_another_driver_holds_is_left_alone(runs, capsys, monkeypatch
         assert main("pretrain/demo", ["--storage", str(runs)]) == 3
         error = capsys.readouterr().err
         assert error.startswith(f"{run}: another driver works on this run: process {holder.pid} on ")
-        assert f"mae-dist report {run} " in error
+        assert f"mae-dist status {run} " in error
         assert error.endswith("--set name=...\n")
         assert sorted(path.name for path in Path(run).rglob("*")) == before
         assert before == ["000001.json", "000001.settled", "drivers"]

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from mae_dist import storage
+from mae_dist.orchestrate.pulse import boot_id
 from mae_dist.orchestrate.step import Step
-from mae_dist.orchestrate.store import DriverLock, RunLockedError, RunStore, _boot_id
+from mae_dist.orchestrate.store import DriverLock, RunLockedError, RunStore
 from mae_dist.storage.fence import Fence, FencedOffError
 
 
@@ -87,7 +88,7 @@ def test_a_second_driver_is_refused_with_the_name_of_the_first(tmp_path):
 @pytest.mark.parametrize(("root", "number"), [("path", 50), ("s3", 6)], indirect=["root"])
 def test_fifty_submissions_at_once_give_one_driver_and_forty_nine_pointers_to_it(root, number):
     """A dead driver lies in the way, so that all of them want to take over."""
-    dead = {"host": socket.gethostname(), "boot": _boot_id(), "pid": 2**22 + 1, "process_started": 0.0}
+    dead = {"host": socket.gethostname(), "boot": boot_id(), "pid": 2**22 + 1, "process_started": 0.0}
     lock = dead | {"command": "dead", "beat": 0, "released": False}
     storage.write_json(storage.join(root, "drivers", "000001.json"), lock)
     command = [sys.executable, "-m", "tests.orchestrate.submissions", root, str(number)]
@@ -100,7 +101,7 @@ def test_fifty_submissions_at_once_give_one_driver_and_forty_nine_pointers_to_it
     assert len(pointers) == number - 1
     for pointer in pointers:
         assert pointer.startswith(f"{root}: another driver works on this run: process {driver} on ")
-        assert f"mae-dist report {root} " in pointer
+        assert f"mae-dist status {root} " in pointer
     names = storage.list_dir(storage.join(root, "drivers"))
     assert names == ["000001.json", "000002.json", "000002.settled"]
 
