@@ -1,15 +1,17 @@
-"""The results of a report as a table for the terminal."""
+"""The results of a report, and of several runs beside each other, as tables for the terminal."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rich import box
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from mae_dist.report import wording
+from mae_dist.report import leaderboard, wording
+from mae_dist.report.differences import value_words
 
 Report = Mapping[str, Any]
 
@@ -85,4 +87,33 @@ def _facts(report: Report) -> Table:
     table = Table.grid(padding=(0, 2))
     for name, words in lines.items():
         table.add_row(name, Text(" ".join(words)))
+    return table
+
+
+def leaderboard_page(board: Mapping[str, Any]) -> Group:
+    """What rich prints for the dict of `leaderboard.leaderboard`: a table per protocol and data set."""
+    parts: list[Table | Text] = []
+    for group in board["groups"]:
+        headings, rows = leaderboard.table(group)
+        table = Table(title=Text(leaderboard.heading(group)), title_justify="left", box=box.SIMPLE_HEAD)
+        for number, heading in enumerate(headings):
+            table.add_column(heading, justify="right" if heading == "epochs" else "left", no_wrap=number == 0)
+        for row, cells in zip(group["rows"], rows, strict=True):
+            style = "dim" if row["kind"] == "published" else ""
+            table.add_row(*(Text(cell) for cell in cells), style=style)
+        parts.append(table)
+    if board["unfinished"]:
+        parts.append(Text("Without a number yet:", style="bold yellow"))
+        parts += [Text(f"  {line}") for line in leaderboard.unfinished_lines(board)]
+    return Group(*parts)
+
+
+def differences_table(runs: Sequence[str], differences: Mapping[str, Sequence[Any]]) -> Table:
+    """What rich prints for the dict of `differences.differences`: a row per field, a column per run."""
+    title = "Where the configs differ" if differences else "The configs do not differ"
+    table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, show_header=bool(differences))
+    for heading in ("field", *runs):
+        table.add_column(Text(heading), overflow="fold")
+    for field, values in differences.items():
+        table.add_row(Text(field), *(Text(value_words(value)) for value in values))
     return table

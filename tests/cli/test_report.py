@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 import yaml
 
 from mae_dist.cli.main import main
@@ -27,3 +28,17 @@ def test_a_place_that_is_no_run_is_one_screen_and_status_2(tmp_path, capsys):
     assert captured.out == ""
     assert captured.err.startswith(f"{tmp_path}: not a run directory, config.yaml is missing")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("form", "begin"), [("md", "# demo (partial)\n"), ("json", "{\n"), ("html", "<!doctype html>\n")]
+)
+def test_a_report_that_is_printed_is_that_alone_and_nothing_is_written(tmp_path, capsys, form, begin):
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"name": "demo", "evaluations": {"probe": {}}}))
+    assert main(["report", str(tmp_path), "--format", form]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith(begin)
+    assert printed.endswith("\n")
+    if form == "json":
+        assert json.loads(printed)["state"] == "partial"
+    assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
