@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
         print()
         return 0
     console = terminal()
-    console.print(status_page(steps, driver, is_terminal=console.is_terminal))
+    console.print(status_page(steps, driver, console))
     return 0
 
 

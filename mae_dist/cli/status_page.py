@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from rich.console import Group
+from rich.console import Console, Group
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -25,33 +25,44 @@ COLOURS = {
     "cancelled": "yellow",
     "interrupted": "bold yellow",
 }
-_BAR_COLUMNS = 12
+_BAR, _BAR_COLUMNS = "", 12
+_ANY_COLUMNS = 10_000
+_NUMBERS = {"try", "time", "ETA"}
+"""Headings above what lines up on the right."""
 
 
-def status_page(run: RunSteps, driver: Driver, *, is_terminal: bool) -> Group:
-    """Who drives the run, a table of its steps, and why those failed that did; with bars on a terminal.
+def status_page(run: RunSteps, driver: Driver, console: Console) -> Group:
+    """Who drives the run, a table of its steps as wide as the console, and why those failed that did.
 
     All text from outside goes through rich's Text, so that brackets in it are no markup.
     """
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for heading in ("step", "state"):
-        table.add_column(heading, no_wrap=True)
-    for heading in ("try", "time"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    if is_terminal:
-        table.add_column("", width=_BAR_COLUMNS)
-    for heading in ("progress", "ETA", "result"):
-        table.add_column(heading, no_wrap=True)
-    table.add_column("log", overflow="fold")
-    for step in run.steps:
-        table.add_row(*_cells(step, is_terminal=is_terminal))
     return Group(
         *_heading(run, driver),
         Text(""),
-        table,
+        _table(run.steps, console),
         *(Text(f"{step.name} {step.state}: {step.reason}") for step in run.steps if step.reason),
         *_advice(run),
     )
+
+
+def _table(steps: Sequence[StepState], console: Console) -> Table:
+    """A row per step; without columns that would be empty, or that there is no room for."""
+    rows = [_cells(step) for step in steps]
+    headings = [heading for heading in rows[0] if any(row[heading] for row in rows)] if rows else []
+    first_to_go = [heading for heading in ("log", _BAR, "time", "try") if heading in headings]
+    if not console.is_terminal and _BAR in headings:
+        headings.remove(_BAR)
+    while True:
+        table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", pad_edge=False)
+        for heading in headings:
+            table.add_column(heading, justify="right" if heading in _NUMBERS else "left", overflow="fold")
+        for row in rows:
+            table.add_row(*(row[heading] for heading in headings))
+        wanted = console.measure(table, options=console.options.update(max_width=_ANY_COLUMNS)).maximum
+        if not first_to_go or wanted <= console.width:
+            return table
+        gone = first_to_go.pop(0)
+        headings = [heading for heading in headings if heading != gone]
 
 
 def state_line(step: StepState) -> str:
@@ -93,28 +104,35 @@ def _advice(run: RunSteps) -> Iterator[Text]:
     failed = next((step for step in run.steps if step.state == "failed"), None)
     if failed is not None:
         yield Text(f"why: mae-dist logs {run.uri} {failed.name}", style="dim")
+    running = next((step for step in run.steps if step.state == "running" and step.log), None)
+    if running is not None:
+        yield Text(f"log: mae-dist logs {run.uri} {running.name} --follow", style="dim")
     if run.is_complete:
         yield Text(f"report: {storage.join(run.uri, 'report', 'index.html')}", style="dim")
 
 
-def _cells(step: StepState, *, is_terminal: bool) -> list[Text | ProgressBar]:
-    bar: Text | ProgressBar = Text("")
-    if step.state == "running" and step.progress is not None:
-        total, done = step.progress["total_steps"], step.progress["step"]
-        bar = ProgressBar(total=total, completed=done, width=_BAR_COLUMNS)
-    is_running = step.state == "running" and step.progress is not None
-    left = step.progress.get("eta_seconds") if is_running and step.progress else None
-    return [
-        Text(step.name),
-        Text(step.state, style=COLOURS.get(step.state, "")),
-        Text(str(step.attempt)),
-        Text(wording.duration(round(step.seconds)) if step.seconds else ""),
-        *([bar] if is_terminal else []),
-        Text(_progress(step)),
-        Text(wording.duration(round(left)) if wording.is_number(left) else ""),
-        Text(step.headline),
-        Text(step.log or ""),
-    ]
+def _cells(step: StepState) -> dict[str, Text | ProgressBar]:
+    """What stands in the row of a step, by heading."""
+    left = (step.progress or {}).get("eta_seconds") if step.state == "running" else None
+    return {
+        "step": Text(step.name),
+        "state": Text(step.state, style=COLOURS.get(step.state, "")),
+        "try": Text(str(step.attempt)),
+        "time": Text(wording.duration(round(step.seconds)) if step.seconds else ""),
+        "progress": Text(_progress(step)),
+        _BAR: _bar(step) or Text(""),
+        "ETA": Text(wording.duration(round(left)) if wording.is_number(left) else ""),
+        "result": Text(step.headline),
+        "log": Text(step.log or ""),
+    }
+
+
+def _bar(step: StepState) -> ProgressBar | None:
+    """How far a running step is, drawn; None of others."""
+    if step.state != "running" or step.progress is None:
+        return None
+    total, done = step.progress["total_steps"], step.progress["step"]
+    return ProgressBar(total=total, completed=done, width=_BAR_COLUMNS)
 
 
 def _progress(step: StepState) -> str:

@@ -54,7 +54,7 @@ def _draw(console: Console, looks: Iterator[tuple[RunSteps, Driver]]) -> RunStep
     steps: RunSteps | None = None
     with Live(console=console, auto_refresh=False) as live:
         for steps, driver in looks:
-            live.update(status_page(steps, driver, is_terminal=True), refresh=True)
+            live.update(status_page(steps, driver, console), refresh=True)
     assert steps is not None  # there is one look at least
     return steps
 

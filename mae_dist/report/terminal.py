@@ -97,7 +97,8 @@ def leaderboard_page(board: Mapping[str, Any]) -> Group:
         headings, rows = leaderboard.table(group)
         table = Table(title=Text(leaderboard.heading(group)), title_justify="left", box=box.SIMPLE_HEAD)
         for number, heading in enumerate(headings):
-            table.add_column(heading, justify="right" if heading == "epochs" else "left", no_wrap=number == 0)
+            justify = "right" if heading == "epochs" else "left"
+            table.add_column(heading, justify=justify, no_wrap=number == 0, overflow="fold")
         for row, cells in zip(group["rows"], rows, strict=True):
             style = "dim" if row["kind"] == "published" else ""
             table.add_row(*(Text(cell) for cell in cells), style=style)

@@ -15,7 +15,10 @@ from rich.console import Console
 from mae_dist import storage
 from mae_dist.cli import status, watch
 from mae_dist.cli.main import main
+from mae_dist.cli.status_page import status_page
 from mae_dist.orchestrate import pulse
+from mae_dist.orchestrate.pulse import Driver
+from mae_dist.report.run_steps import StepReader
 from tests.cli.followed_run import NOBODY, FollowedRun, a_run_under_way, entry
 
 
@@ -53,6 +56,7 @@ def test_the_table_shows_each_step_with_state_attempt_progress_and_where_its_log
     assert lines["finetune-pretrained"] == "finetune-pretrained waiting 1"
     assert lines["finetune-random"] == "finetune-random failed: MemoryError: [cuda] out of memory"
     assert lines["why:"] == f"why: mae-dist logs {run.uri} finetune-random"
+    assert lines["log:"] == f"log: mae-dist logs {run.uri} pretrain --follow"
 
 
 def test_a_finished_evaluation_shows_its_number_with_its_error(tmp_path, capsys):
@@ -216,3 +220,17 @@ def test_whoever_stops_watching_stops_nothing(tmp_path, capsys, time_passes):
     assert main(["watch", run.uri]) == 0
     assert storage.list_dir(run.uri) == before
     assert "pretrain" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("width", "left_out"), [(160, []), (100, ["log"]), (60, ["log", "━", "time", "try"])]
+)
+def test_a_narrow_terminal_loses_columns_before_words_are_broken(tmp_path, width, left_out):
+    run = a_run_under_way(str(tmp_path))
+    console = Console(file=io.StringIO(), force_terminal=True, width=width, color_system=None)
+    console.print(status_page(StepReader(run.uri).read(), Driver(life="alive"), console))
+    table = console.file.getvalue().split("\n\n")[1].splitlines()
+    expected = ["log", "━", "time", "try", "step", "state", "progress", "ETA", "result"]
+    words = " ".join(table[:5]).split()
+    assert [word for word in expected if not any(its.startswith(word) for its in words)] == left_out
+    assert "running" in words

@@ -175,11 +175,12 @@ def test_fields_that_differ_are_named_as_set_takes_them():
         "train.optim.kind": ["lars", "adamw"],
         "train.ema": [None, 0.9],
         "evaluations": [{}, None],
-        "mask.ratio": [None, 0.5],
+        "mask": [None, {"ratio": 0.5}],
     }
     shown = printed(differences_table(["run-1", "run-2"], found))
     assert shown.splitlines()[0].rstrip() == "Where the configs differ"
     assert "train.optim.kind" in shown
+    assert "{ratio}" in shown
     assert "| train.ema | null | 0.9 |" in differences_markdown(["run-1", "run-2"], found)
 
 
