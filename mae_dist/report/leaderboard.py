@@ -10,10 +10,12 @@ groups            one per protocol and data set: numbers of two groups are never
   rows            the best first
     kind          "run" or "published". run, run_directory, evaluation: null of a published row.
     value, standard_error, interval, single_view, num_samples    as in report.json
-    start_from    "pretrained" or "random". model, pretrained_on, epochs: null where it is not known.
+    start_from    "pretrained" or "random". model, epochs: null where it is not known.
+    pretrained_on the samples, or the weights that were given in its place; null of random weights.
     schedule      how long the evaluation trained. training_samples: how many samples it learned from.
-    cost          {"gpu_hours", "cpu_hours", "seconds"} of pretraining and this evaluation; hours are those
-                  that were reserved, null if nobody recorded them; null of a published row.
+    cost          {"gpu_hours", "cpu_hours", "seconds"} of the pretraining, unless weights were given, and of
+                  this evaluation; hours are those that were reserved, null if nobody recorded them. null of
+                  a published row.
     source        of a published row.
 unfinished        [{"run", "run_directory", "what", "reason"}]: of which there is no number yet.
 """
@@ -148,6 +150,8 @@ def _unfinished(reports: Sequence[Report], unreadable: Mapping[str, str]) -> Ite
 def _rows(report: Report, evaluation: Mapping[str, Any]) -> Iterator[Row]:
     """One row per starting point that is done."""
     provenance, settings = report["provenance"], evaluation["settings"] or {}
+    # Weights that were given were trained on what their own run says.
+    trained_on = provenance["config"].get("weights") or (provenance["catalog"] or {}).get("uri")
     for start in STARTS:
         side = evaluation[start]
         if not side or side["state"] != "done" or not wording.is_number(side["value"]):
@@ -165,7 +169,7 @@ def _rows(report: Report, evaluation: Mapping[str, Any]) -> Iterator[Row]:
             "single_view": side["single_view"],
             "num_samples": side["num_samples"],
             "model": (provenance["config"].get("model") or {}).get("size"),
-            "pretrained_on": (provenance["catalog"] or {}).get("uri") if is_pretrained else None,
+            "pretrained_on": trained_on if is_pretrained else None,
             "epochs": report["pretraining"]["epochs"] if is_pretrained else None,
             "schedule": settings.get("length"),
             "training_samples": settings.get("training_samples"),
@@ -175,14 +179,15 @@ def _rows(report: Report, evaluation: Mapping[str, Any]) -> Iterator[Row]:
 
 
 def _cost(report: Report, evaluation: str, start: str) -> dict[str, float | None]:
-    steps = [f"{evaluation}-{start}"] + ["pretrain"] * (start == "pretrained")
+    has_trained = start == "pretrained" and report["provenance"]["config"].get("weights") is None
+    steps = [f"{evaluation}-{start}"] + ["pretrain"] * has_trained
     recorded = {step["name"]: step for step in (report.get("cost") or {}).get("by_step", ())}
     if all(name in recorded for name in steps):
         names = ("gpu_hours", "cpu_hours", "seconds")
         return {name: sum(recorded[step][name] for step in steps) for name in names}
     entry = next(entry for entry in report["evaluations"] if entry["name"] == evaluation)
     seconds = [entry[start]["seconds"]]
-    if start == "pretrained":
+    if has_trained:
         seconds.append(report["pretraining"]["seconds"])
     known = sum(seconds) if all(map(wording.is_number, seconds)) else None
     return {"gpu_hours": None, "cpu_hours": None, "seconds": known}

@@ -187,9 +187,11 @@ def headline(summary: Mapping[str, Any], progress: Mapping[str, Any] | None) -> 
         return f"error {wording.significant(summary['model_mse'])}"
     if wording.is_number(summary.get("num_samples")):
         return f"{wording.count(summary['num_samples'])} samples"
-    if progress is not None and progress.get("text"):
+    if progress is None:
+        return ""
+    if progress.get("text") and progress["step"] < progress["total_steps"]:
         return str(progress["text"])  # of a step that trains nothing on the stream
-    if progress is not None and wording.is_number(progress.get("loss")):
+    if wording.is_number(progress.get("loss")):
         return f"loss {wording.significant(progress['loss'], 4)}"
     return ""
 
