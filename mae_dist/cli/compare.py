@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(leaderboard_markdown(board), differences_markdown(runs, differing), sep="\n", end="")
     else:
         console = terminal()
-        console.print(leaderboard_page(board), differences_table(runs, differing))
+        console.print(leaderboard_page(board, console), differences_table(runs, differing))
     return 0
 
 
@@ -77,7 +77,8 @@ def print_board(board: Mapping[str, Any], form: str | None) -> None:
     elif form == "md":
         sys.stdout.write(leaderboard_markdown(board))
     else:
-        terminal().print(leaderboard_page(board))
+        console = terminal()
+        console.print(leaderboard_page(board, console))
 
 
 def _print_json(found: Mapping[str, Any]) -> None:

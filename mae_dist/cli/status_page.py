@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -12,6 +12,7 @@ from rich.text import Text
 from mae_dist import storage
 from mae_dist.orchestrate.pulse import Driver
 from mae_dist.report import wording
+from mae_dist.report.columns import fitted_table
 from mae_dist.report.run_steps import RunSteps, StepState, step_counts
 
 COLOURS = {
@@ -26,7 +27,6 @@ COLOURS = {
     "interrupted": "bold yellow",
 }
 _BAR, _BAR_COLUMNS = "", 12
-_ANY_COLUMNS = 10_000
 _NUMBERS = {"try", "time", "ETA"}
 """Headings above what lines up on the right."""
 
@@ -46,23 +46,10 @@ def status_page(run: RunSteps, driver: Driver, console: Console) -> Group:
 
 
 def _table(steps: Sequence[StepState], console: Console) -> Table:
-    """A row per step; without columns that would be empty, or that there is no room for."""
     rows = [_cells(step) for step in steps]
-    headings = [heading for heading in rows[0] if any(row[heading] for row in rows)] if rows else []
-    first_to_go = [heading for heading in ("log", _BAR, "time", "try") if heading in headings]
-    if not console.is_terminal and _BAR in headings:
-        headings.remove(_BAR)
-    while True:
-        table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", pad_edge=False)
-        for heading in headings:
-            table.add_column(heading, justify="right" if heading in _NUMBERS else "left", overflow="fold")
-        for row in rows:
-            table.add_row(*(row[heading] for heading in headings))
-        wanted = console.measure(table, options=console.options.update(max_width=_ANY_COLUMNS)).maximum
-        if not first_to_go or wanted <= console.width:
-            return table
-        gone = first_to_go.pop(0)
-        headings = [heading for heading in headings if heading != gone]
+    if not console.is_terminal:
+        rows = [row | {_BAR: ""} for row in rows]
+    return fitted_table(rows, console, first_to_go=("log", _BAR, "time", "try"), on_the_right=_NUMBERS)
 
 
 def state_line(step: StepState) -> str:
@@ -85,7 +72,8 @@ def _heading(run: RunSteps, driver: Driver) -> Iterator[Text]:
 
 def driver_line(run: RunSteps, driver: Driver) -> str:
     """Whether somebody works on the run, and what to do if not."""
-    who = f"process {driver.pid} on {driver.host} ({driver.command})"
+    process = f"process {driver.pid} on {driver.host}"
+    who = f"{process} ({driver.command})"
     again = f"the same command does what is missing: {driver.command}"
     if driver.life == "none":
         return "no driver is known of this run"
@@ -97,7 +85,7 @@ def driver_line(run: RunSteps, driver: Driver) -> str:
         return f"driver {driver.number} has ended; nothing is left to do"
     if driver.life == "ended":
         return f"driver {driver.number} has ended; {again}"
-    return f"driver {driver.number} is gone without a word: {who}; {again}"
+    return f"driver {driver.number} is gone without a word ({process}); {again}"
 
 
 def _advice(run: RunSteps) -> Iterator[Text]:
@@ -111,7 +99,7 @@ def _advice(run: RunSteps) -> Iterator[Text]:
         yield Text(f"report: {storage.join(run.uri, 'report', 'index.html')}", style="dim")
 
 
-def _cells(step: StepState) -> dict[str, Text | ProgressBar]:
+def _cells(step: StepState) -> dict[str, RenderableType]:
     """What stands in the row of a step, by heading."""
     left = (step.progress or {}).get("eta_seconds") if step.state == "running" else None
     return {

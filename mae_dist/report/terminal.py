@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich import box
-from rich.console import Group
+from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
 from mae_dist.report import leaderboard, wording
+from mae_dist.report.columns import fitted_table
 from mae_dist.report.differences import value_words
 
 Report = Mapping[str, Any]
@@ -90,19 +91,19 @@ def _facts(report: Report) -> Table:
     return table
 
 
-def leaderboard_page(board: Mapping[str, Any]) -> Group:
+def leaderboard_page(board: Mapping[str, Any], console: Console) -> Group:
     """What rich prints for the dict of `leaderboard.leaderboard`: a table per protocol and data set."""
     parts: list[Table | Text] = []
     for group in board["groups"]:
-        headings, rows = leaderboard.table(group)
-        table = Table(title=Text(leaderboard.heading(group)), title_justify="left", box=box.SIMPLE_HEAD)
-        for number, heading in enumerate(headings):
-            justify = "right" if heading == "epochs" else "left"
-            table.add_column(heading, justify=justify, no_wrap=number == 0, overflow="fold")
-        for row, cells in zip(group["rows"], rows, strict=True):
-            style = "dim" if row["kind"] == "published" else ""
-            table.add_row(*(Text(cell) for cell in cells), style=style)
-        parts.append(table)
+        headings, cells = leaderboard.table(group)
+        table = fitted_table(
+            [dict(zip(headings, map(Text, row), strict=True)) for row in cells],
+            console,
+            first_to_go=("evaluated", "one view", "cost"),
+            on_the_right=("epochs",),
+            styles=["dim" if row["kind"] == "published" else "" for row in group["rows"]],
+        )
+        parts += [Text(leaderboard.heading(group), style="bold"), table, Text("")]
     if board["unfinished"]:
         parts.append(Text("Without a number yet:", style="bold yellow"))
         parts += [Text(f"  {line}") for line in leaderboard.unfinished_lines(board)]

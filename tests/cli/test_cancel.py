@@ -52,7 +52,7 @@ def test_a_request_says_who_wants_what_to_end_and_is_over_when_the_driver_has_ta
 
 @pytest.mark.parametrize(
     ("life", "why"),
-    [("gone", "driver 1 is gone without a word: process"), ("ended", "driver 1 has ended; the same command")],
+    [("gone", "driver 1 is gone without a word (process"), ("ended", "driver 1 has ended; the same command")],
 )
 def test_without_a_driver_nothing_is_asked_for_and_that_is_said(tmp_path, capsys, life, why):
     run = a_run_under_way(str(tmp_path))

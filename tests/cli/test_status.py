@@ -81,7 +81,7 @@ def test_what_a_killed_driver_left_is_interrupted_and_the_command_that_goes_on_i
     assert main(["status", run.uri]) == 0
     lines = lines_of(capsys.readouterr().out)
     assert lines["pretrain"].startswith("pretrain interrupted 2 ")
-    assert lines["driver"].startswith(f"driver 2 is gone without a word: process {NOBODY} on ")
+    assert lines["driver"].startswith(f"driver 2 is gone without a word (process {NOBODY} on ")
     assert lines["driver"].endswith("the same command does what is missing: mae-dist run pretrain/demo")
 
 
@@ -99,7 +99,7 @@ def test_a_driver_on_another_host_is_gone_when_its_beat_stands_still(tmp_path, c
     run.write_driver("elsewhere")
     assert main(["status", run.uri]) == 0
     lines = lines_of(capsys.readouterr().out)
-    assert lines["driver"].startswith("driver 1 is gone without a word: process")
+    assert lines["driver"].startswith("driver 1 is gone without a word (process")
     assert lines["pretrain"].startswith("pretrain interrupted")
     assert time_passes.now == pulse.SILENT_BEATS * pulse.BEAT_SECONDS + 1
 

@@ -22,10 +22,14 @@ def board_of(report_of):
     return lambda *runs: leaderboard([report_of(run) for run in runs])
 
 
-def printed(shown):
-    console = Console(file=io.StringIO(), width=200)
+def printed(shown, *, width=200):
+    console = Console(file=io.StringIO(), width=width)
     console.print(shown)
     return console.file.getvalue()
+
+
+def drawn(board, *, width=200):
+    return printed(leaderboard_page(board, Console(width=width)), width=width)
 
 
 def group_of(board, name):
@@ -141,14 +145,12 @@ def test_what_has_no_number_yet_is_listed_with_its_reason(board_of, fake_run):
     assert ("finetune from random weights", "out of memory") in [
         (entry["what"], entry["reason"]) for entry in board["unfinished"]
     ]
-    assert f"  {fake_run.uri}: finetune from random weights: out of memory" in printed(
-        leaderboard_page(board)
-    )
+    assert f"  {fake_run.uri}: finetune from random weights: out of memory" in drawn(board)
 
 
 def test_tables_and_markdown_show_every_row(board_of, finished_run):
     board = board_of(finished_run)
-    for shown in (printed(leaderboard_page(board)), leaderboard_markdown(board)):
+    for shown in (drawn(board), leaderboard_markdown(board)):
         for words in ["Fine-tuning, 1 view · clips/test.parquet (240 test samples)", "demo-0123"]:
             assert words in shown
         for words in ["71.5", "random weights", "published: arXiv 2203.12602, table 2", "13.33"]:
@@ -159,7 +161,7 @@ def test_brackets_and_bars_in_names_stay_text(board_of, fake_run):
     fake_run.write_config(evaluations=("[red]a|b",))
     fake_run.write_evaluation("[red]a|b", "pretrained", 70.0, protocol="finetune")
     board = board_of(fake_run)
-    assert "[red]a|b" in printed(leaderboard_page(board))
+    assert "[red]a|b" in drawn(board)
     assert r"\[red\]a\|b" in leaderboard_markdown(board)
 
 
@@ -239,3 +241,12 @@ def test_of_weights_that_were_given_it_says_which_and_counts_the_evaluation_alon
     [group] = board_of(fake_run)["groups"]
     assert [row["pretrained_on"] for row in group["rows"]] == ["s3://bucket/runs/long-4567", None]
     assert [row["cost"]["seconds"] for row in group["rows"]] == [12.5, 12.5]
+
+
+def test_a_narrow_terminal_shows_the_number_and_whose_it_is(board_of, finished_run):
+    board = board_of(finished_run)
+    assert "evaluated" in drawn(board, width=160)
+    narrow = drawn(board, width=95)
+    assert "evaluated" not in narrow
+    for words in ["published: arXiv 2203.12602, table 2", "videomae_micro", "demo-0123", "random weights"]:
+        assert words in narrow
