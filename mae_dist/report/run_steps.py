@@ -122,11 +122,12 @@ class StepReader:
 
     def _recorded(self, entry: Mapping[str, Any]) -> StepState:
         attempt, progress = entry.get("attempt") or 1, entry.get("progress")
+        known = entry.get("key", entry["name"]), attempt
         record: Mapping[str, Any] = {}
         if entry["state"] in ("done", "kept"):
-            if (entry["name"], attempt) not in self._records:
-                self._records[entry["name"], attempt] = read_record(storage.join(self.uri, entry["output"]))
-            record = self._records[entry["name"], attempt] or {}
+            if known not in self._records:
+                self._records[known] = read_record(storage.join(self.uri, entry["output"]))
+            record = self._records[known] or {}
         return StepState(
             name=entry["name"],
             state=entry["state"],

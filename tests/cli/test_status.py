@@ -234,3 +234,12 @@ def test_a_narrow_terminal_loses_columns_before_words_are_broken(tmp_path, width
     words = " ".join(table[:5]).split()
     assert [word for word in expected if not any(its.startswith(word) for its in words)] == left_out
     assert "running" in words
+
+
+def test_a_run_that_has_no_steps_yet_is_told_without_a_table(tmp_path, capsys):
+    run = FollowedRun(str(tmp_path))
+    run.write_config()
+    run.write_steps()
+    run.write_driver()
+    assert main(["status", run.uri]) == 0
+    assert "0 steps: " in capsys.readouterr().out
