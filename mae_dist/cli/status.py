@@ -61,9 +61,10 @@ def heard(pulse: Pulse) -> Driver:
 
 
 def read_with(reader: StepReader, driver: Driver) -> RunSteps:
-    """The steps, of which none is being done where the driver no longer lives."""
+    """The steps, of which none is being done where the driver that said so no longer works."""
     steps = reader.read()
-    return steps.abandoned() if driver.life in ("ended", "gone") else steps
+    is_of_another = steps.driver is not None and steps.driver < driver.number
+    return steps.abandoned() if is_of_another or driver.life in ("ended", "gone") else steps
 
 
 def terminal() -> Console:

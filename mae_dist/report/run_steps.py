@@ -57,8 +57,10 @@ class RunSteps:
     steps: tuple[StepState, ...]
     is_recorded: bool
     """Whether a driver wrote them down; else they are told from the files that steps leave."""
-    written: float | None
-    """When the driver wrote them, by its clock in seconds since 1970."""
+    driver: int | None = None
+    """Number of the driver that wrote them, ..."""
+    written: float | None = None
+    """... and when, by its clock in seconds since 1970."""
 
     @property
     def is_over(self) -> bool:
@@ -117,7 +119,8 @@ class StepReader:
             name=str(self._config.get("name", "")),
             steps=tuple(steps),
             is_recorded=written is not None,
-            written=None if written is None else written["written"],
+            driver=(written or {}).get("driver"),
+            written=(written or {}).get("written"),
         )
 
     def _recorded(self, entry: Mapping[str, Any]) -> StepState:

@@ -243,3 +243,14 @@ def test_a_run_that_has_no_steps_yet_is_told_without_a_table(tmp_path, capsys):
     run.write_driver()
     assert main(["status", run.uri]) == 0
     assert "0 steps: " in capsys.readouterr().out
+
+
+def test_what_an_earlier_driver_was_doing_is_interrupted_until_the_present_one_says_otherwise(
+    tmp_path, capsys
+):
+    run = a_run_under_way(str(tmp_path))
+    run.write_driver("alive", number=2)
+    assert main(["status", run.uri]) == 0
+    lines = lines_of(capsys.readouterr().out)
+    assert lines["driver"].startswith("driver 2 works on it")
+    assert lines["pretrain"].startswith("pretrain interrupted")

@@ -81,13 +81,13 @@ def test_a_steps_json_that_is_no_json_is_named(fake_run):
 )
 def test_a_run_is_over_when_no_step_can_change_and_complete_when_all_are_done(states, is_over, is_complete):
     steps = tuple(StepState(name=state, state=state, output=state) for state in states)
-    run = RunSteps(uri="runs/demo", name="demo", steps=steps, is_recorded=True, written=1.0)
+    run = RunSteps(uri="runs/demo", name="demo", steps=steps, is_recorded=True)
     assert (run.is_over, run.is_complete) == (is_over, is_complete)
 
 
 def test_only_what_was_being_done_is_interrupted_when_the_driver_is_gone():
     states = ["waiting", "running", "retrying", "done", "failed"]
     steps = tuple(StepState(name=state, state=state, output=state) for state in states)
-    run = RunSteps(uri="runs/demo", name="demo", steps=steps, is_recorded=True, written=1.0)
+    run = RunSteps(uri="runs/demo", name="demo", steps=steps, is_recorded=True)
     found = [step.state for step in run.abandoned().steps]
     assert found == ["waiting", "interrupted", "interrupted", "done", "failed"]
