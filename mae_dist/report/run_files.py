@@ -67,6 +67,25 @@ class RunFiles:
     """Whether export/ holds weights, which is the last thing that a pretraining writes."""
 
 
+def read_config(run_uri: str) -> tuple[str, Mapping[str, Any]]:
+    """(config.yaml as it lies there, what it says); raises NotARunError without it, or if it is none."""
+    config_uri = storage.join(run_uri, "config.yaml")
+    try:
+        config_text = storage.read_bytes(config_uri).decode(errors="replace")
+    except FileNotFoundError:
+        raise NotARunError(
+            f"{run_uri}: not a run directory, config.yaml is missing; name the folder that a job printed, "
+            "like runs/NAME-DIGEST"
+        ) from None
+    try:
+        config = yaml.safe_load(config_text)
+    except yaml.YAMLError as error:
+        raise NotARunError(f"{config_uri}: is not YAML: {error}") from error
+    if not isinstance(config, dict):
+        raise NotARunError(f"{config_uri}: holds no mapping of fields; it should be the config of a run")
+    return config_text, config
+
+
 def read_run(run_uri: str) -> RunFiles:
     """Read a run directory; raises NotARunError if there is no config.yaml, StorageError if unreachable."""
     config_text, config = read_config(run_uri)
@@ -93,25 +112,6 @@ def read_run(run_uri: str) -> RunFiles:
         done=read_record(run_uri),
         is_exported=storage.exists(storage.join(run_uri, "export", "model.safetensors")),
     )
-
-
-def read_config(run_uri: str) -> tuple[str, Mapping[str, Any]]:
-    """(config.yaml as it lies there, what it says); raises NotARunError without it, or if it is none."""
-    config_uri = storage.join(run_uri, "config.yaml")
-    try:
-        config_text = storage.read_bytes(config_uri).decode(errors="replace")
-    except FileNotFoundError:
-        raise NotARunError(
-            f"{run_uri}: not a run directory, config.yaml is missing; name the folder that a job printed, "
-            "like runs/NAME-DIGEST"
-        ) from None
-    try:
-        config = yaml.safe_load(config_text)
-    except yaml.YAMLError as error:
-        raise NotARunError(f"{config_uri}: is not YAML: {error}") from error
-    if not isinstance(config, dict):
-        raise NotARunError(f"{config_uri}: holds no mapping of fields; it should be the config of a run")
-    return config_text, config
 
 
 def _read_evaluation(evaluations_uri: str, folder: str) -> EvaluationFiles:
