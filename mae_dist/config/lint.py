@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
-from mae_dist.config import actions, crops, engines, frozen, sources
+from mae_dist.config import actions, crops, engines, finetuning, frozen, sources
 from mae_dist.config.optimisation import OptimConfig, TrainConfig
 from mae_dist.config.probing import FROZEN_SECTIONS
 from mae_dist.config.schema import EvaluationConfig, RunConfig
@@ -321,6 +321,8 @@ EVALUATION_CHECKS = (
     ),
     EvaluationCheck(("heads",), frozen.heads),
     EvaluationCheck(("knn",), frozen.neighbours),
+    EvaluationCheck(("protocol", "model.size", "trainable_blocks"), finetuning.trainable_blocks),
+    EvaluationCheck(("train.micro_batch", "head"), finetuning.mixed_batches),
     EvaluationCheck(("eval_batch", "views"), _views),
     EvaluationCheck(("start_from",), _starts),
     EvaluationCheck(_TRAIN, lambda config, given: engines.train_settings(config.resources, given.training)),

@@ -236,6 +236,10 @@ class EvaluationConfig:
     """random is the baseline: the same evaluation without pretraining."""
     labels_per_class: Positive | None = None
     """Train on so many labelled samples per class, the first in the catalog's order; null means all."""
+    trainable_blocks: Annotated[float, Field(ge=0)] | None = None
+    """Fine-tune only the last so many blocks of the encoder, and what is behind them; the rest stays as it is.
+    0.5 is the MLP of the last block, 1 the block, 1.5 also the MLP of the one below, 0 the head alone (MAE,
+    figure 9). Null trains everything, the patch embedding too."""
     train: TrainConfig | None = field(default=None, metadata={"needed_unless": FROZEN_PROTOCOLS})
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     head: HeadConfig = field(default_factory=HeadConfig)

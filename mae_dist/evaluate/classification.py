@@ -37,6 +37,7 @@ def evaluate_encoder(training: Training, *, name: str, start_from: str, use_gpu:
             "optimiser": train.optim.kind,
             "peak_lr": train.peak_lr,
             "labels_per_class": protocol.labels_per_class,
+            "trainable_blocks": protocol.trainable_blocks,
             "training_samples": summary["num_training_samples"],
             "pool": protocol.head.pool,
             # Stated because batch normalisation over few or many samples gives different probes.

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from mae_dist.model.encoder import Encoder
+from mae_dist.model.partial import freeze_all_but
 from mae_dist.model.transformer import NORM_EPSILON, Block
 
 Pool = Callable[[Tensor, int], Tensor]
@@ -31,7 +32,9 @@ class Classifier(nn.Module):
     dropped, as in both papers. pool="class_token" keeps it. `drop_path` grows linearly from 0 in the first
     block to its value in the last; `dropout` acts before the head. Head weights are normal with standard
     deviation 0.02 * init_scale, cut at 2; VideoMAE's scripts use a scale of 0.001, MAE's come to the same.
-    Raises ValueError for a class token that the encoder does not have.
+    With `trainable_blocks` all below the last so many blocks is frozen and in evaluation mode whatever mode
+    the classifier is put in; None trains everything. Raises ValueError for a class token that the encoder
+    does not have, and for a number of blocks that it cannot have.
     """
 
     def __init__(
@@ -43,6 +46,7 @@ class Classifier(nn.Module):
         drop_path: float = 0.0,
         dropout: float = 0.0,
         init_scale: float = 1.0,
+        trainable_blocks: float | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
@@ -54,10 +58,18 @@ class Classifier(nn.Module):
             encoder.norm = nn.Identity()
             self.pooled_norm = nn.LayerNorm(encoder.width, eps=NORM_EPSILON)
         grow_drop_path(encoder, drop_path)
+        self._frozen = [] if trainable_blocks is None else freeze_all_but(encoder, trainable_blocks)
         self.dropout = nn.Dropout(dropout)
         self.head = fresh_head(encoder.width, num_classes, std=0.02, generator=generator)
         with torch.no_grad():
             self.head.weight.mul_(init_scale)
+
+    def train(self, mode: bool = True) -> Self:
+        """Training mode for what is trained; never for what is frozen, whose drop path would be noise."""
+        super().train(mode)
+        for module in self._frozen:
+            module.eval()
+        return self
 
     def forward(self, patches_BNP: Tensor) -> Tensor:
         pooled = POOLS[self.pool](self.encoder(patches_BNP), self.encoder.num_extra_tokens)

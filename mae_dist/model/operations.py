@@ -96,6 +96,21 @@ def training_operations(forward: MultiplyAdds, *, is_encoder_frozen: bool = Fals
     return 2 * (3 * forward.total - forward.embedding)
 
 
+def partial_training_operations(
+    architecture: Architecture, grid: Grid, *, num_classes: int, trainable_blocks: float
+) -> int:
+    """The same for a classifier of which the last so many blocks are trained, see `partial.freeze_all_but`.
+
+    The lowest of them has a trained norm in front, so that its products need both gradients.
+    """
+    forward = forward_multiply_adds(architecture, grid, num_classes=num_classes)
+    stack, num_tokens = architecture.encoder, grid.num_tokens + int(architecture.class_token)
+    whole, is_halved = divmod(int(2 * trainable_blocks), 2)
+    mlp = num_tokens * 2 * stack.width * int(stack.width * stack.mlp_ratio)
+    trained = forward.head + whole * _block(stack, num_tokens, num_tokens) + is_halved * mlp
+    return 2 * (forward.total + 2 * trained)
+
+
 def _stack(stack: Stack, num_tokens: int, num_wanted: int | None = None) -> int:
     """All blocks on `num_tokens`, of which only `num_wanted` are needed from the last one."""
     wanted = num_tokens if num_wanted is None else num_wanted

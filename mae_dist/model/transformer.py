@@ -112,7 +112,8 @@ class Block(nn.Module):
     """Attention, then MLP, each normalised before and added to the stream; (B, N, D) -> (B, N, D).
 
     `drop_path` is the probability with which a training sample skips either of them (arXiv 1603.09382); the
-    ones that do not skip are scaled up so that the expectation stays. Nothing is skipped in evaluation.
+    ones that do not skip are scaled up so that the expectation stays. What is in evaluation mode, be it one
+    of the two alone, is never skipped.
     """
 
     def __init__(self, stack: Stack, *, key_bias: bool) -> None:
@@ -128,11 +129,11 @@ class Block(nn.Module):
         change = self.attention(self.attention_norm(tokens_BND), num_wanted)
         if num_wanted is not None:
             tokens_BND = tokens_BND[:, -num_wanted:]
-        tokens_BND = tokens_BND + self._skip_some(change)
-        return tokens_BND + self._skip_some(self.mlp(self.mlp_norm(tokens_BND)))
+        tokens_BND = tokens_BND + self._skip_some(change, self.attention)
+        return tokens_BND + self._skip_some(self.mlp(self.mlp_norm(tokens_BND)), self.mlp)
 
-    def _skip_some(self, change_BND: Tensor) -> Tensor:
-        if not self.training or self.drop_path == 0:
+    def _skip_some(self, change_BND: Tensor, made_by: nn.Module) -> Tensor:
+        if not made_by.training or self.drop_path == 0:
             return change_BND
         keep = 1 - self.drop_path
         stays_B11 = change_BND.new_empty(len(change_BND), 1, 1).bernoulli_(keep)

@@ -97,6 +97,7 @@ class ClassifyTask(nn.Module):
                 drop_path=head.drop_path,
                 dropout=head.dropout,
                 init_scale=head.init_scale,
+                trainable_blocks=evaluation.trainable_blocks,
             )
         self.pixels = PatchInput(architecture, inputs)
         self._num_classes = num_classes

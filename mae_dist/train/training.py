@@ -14,7 +14,11 @@ from mae_dist.data.catalog import Catalog
 from mae_dist.data.masking import keep_ids
 from mae_dist.data.mix import Samples, load_samples
 from mae_dist.data.people import excluded_of, judged_keyframes, people_of
-from mae_dist.model.operations import forward_multiply_adds, training_operations
+from mae_dist.model.operations import (
+    forward_multiply_adds,
+    partial_training_operations,
+    training_operations,
+)
 from mae_dist.storage.fence import Fence
 from mae_dist.train.loop import Pace
 from mae_dist.train.schedule import Schedule, schedule_of
@@ -165,6 +169,10 @@ class Training:
         """Of one sample in a training step, as they are needed (see model/operations.py)."""
         config, protocol = self.config, self.protocol
         architecture, grid = config.model.architecture, config.grid
+        if protocol is not None and protocol.trainable_blocks is not None:
+            return partial_training_operations(
+                architecture, grid, num_classes=num_classes, trainable_blocks=protocol.trainable_blocks
+            )
         if protocol is not None:
             forward = forward_multiply_adds(architecture, grid, num_classes=num_classes)
             return training_operations(forward, is_encoder_frozen=protocol.protocol == "linear_probe")

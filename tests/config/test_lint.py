@@ -62,9 +62,9 @@ def test_packaged_runs_are_clean(name):
         ),
         (
             "in1k",
-            "evaluations.finetune.train.micro_batch=3",
-            "evaluations.finetune.train.global_batch: must be a multiple of micro_batch * workers = 3 * 8 = "
-            "24, got 1024; micro_batch 1, 2, 4, 8, 16, 32, or global_batch 1008 or 1032 would do",
+            "evaluations.finetune.train.micro_batch=6",
+            "evaluations.finetune.train.global_batch: must be a multiple of micro_batch * workers = 6 * 8 = "
+            "48, got 1024; micro_batch 1, 2, 4, 8, 16, 32, or global_batch 1008 or 1056 would do",
         ),
         (
             "in1k",

@@ -17,7 +17,12 @@ from mae_dist.config.geometry import ARCHITECTURES, Architecture, Grid, Stack, a
 from mae_dist.model.classifier import Classifier, LinearProbe
 from mae_dist.model.encoder import Encoder, patch_values
 from mae_dist.model.mae import MaskedAutoencoder
-from mae_dist.model.operations import MultiplyAdds, forward_multiply_adds, training_operations
+from mae_dist.model.operations import (
+    MultiplyAdds,
+    forward_multiply_adds,
+    partial_training_operations,
+    training_operations,
+)
 from mae_dist.model.sizes import INPUTS
 from tests.model.small import SMALL
 
@@ -188,3 +193,12 @@ def test_a_step_of_an_evaluation_costs_what_torch_counts(kind, classifier):
     found = operations_of(lambda: module(torch.randn(2, grid.num_tokens, patch_values(model))))
     cost = forward_multiply_adds(model, grid, num_classes=7)
     assert found == 2 * training_operations(cost, is_encoder_frozen=classifier is LinearProbe)
+
+
+@pytest.mark.parametrize("trainable_blocks", [0.5, 1, 1.5, 3])
+@pytest.mark.parametrize("kind", ["mae", "videomae"])
+def test_a_step_of_a_partial_fine_tuning_costs_what_torch_counts(kind, trainable_blocks):
+    model, grid = SMALL[kind]
+    module = Classifier(Encoder(model, grid), 7, trainable_blocks=trainable_blocks)
+    found = operations_of(lambda: module(torch.randn(1, grid.num_tokens, patch_values(model))))
+    assert found == partial_training_operations(model, grid, num_classes=7, trainable_blocks=trainable_blocks)

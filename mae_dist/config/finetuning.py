@@ -1,0 +1,38 @@
+"""Mistakes about fine-tuning: blocks that are not there, batches that cannot be mixed; see `lint.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mae_dist.config.schema import EvaluationConfig, RunConfig
+
+Findings = Iterator[tuple[str, str]]
+
+
+def trainable_blocks(config: RunConfig, evaluation: EvaluationConfig) -> Findings:
+    """Some of the blocks that there are, of a model that is fine-tuned."""
+    given, depth = evaluation.trainable_blocks, config.model.architecture.encoder.depth
+    if given is None:
+        return
+    if evaluation.protocol != "finetune":
+        yield (
+            "trainable_blocks",
+            f"is not used by {evaluation.protocol}, got {given:g}; null, or protocol finetune",
+        )
+    elif 2 * given != int(2 * given) or given > depth:
+        yield (
+            "trainable_blocks",
+            f"must be 0, 0.5 (the MLP of the last block), 1, 1.5, ... up to {depth}, the blocks of "
+            f"{config.model.size}, or null for everything; got {given:g}",
+        )
+
+
+def mixed_batches(_: RunConfig, evaluation: EvaluationConfig) -> Findings:
+    """Samples are mixed in pairs, the first of a micro-batch with the last."""
+    head, train = evaluation.head, evaluation.training
+    if (head.mixup > 0 or head.cutmix > 0) and train.micro_batch % 2:
+        yield (
+            "train.micro_batch",
+            f"must be even where head.mixup or head.cutmix mixes its samples in pairs, got "
+            f"{train.micro_batch}; {train.micro_batch + 1} would do, or 0 for both",
+        )

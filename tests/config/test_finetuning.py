@@ -1,0 +1,48 @@
+"""Mistakes about fine-tuning are found before anything starts."""
+
+from __future__ import annotations
+
+import pytest
+
+from mae_dist.config.load import load
+from tests.config.small import CATALOG, mistakes
+
+
+@pytest.mark.parametrize("given", [0, 0.5, 1, 4, 11.5, 12, None])
+def test_some_of_the_last_blocks_may_be_fine_tuned(given):
+    text = "null" if given is None else given
+    config = load("pretrain/in1k", [CATALOG, f"evaluations.finetune.trainable_blocks={text}"])
+    assert config.evaluations["finetune"].trainable_blocks == given
+
+
+@pytest.mark.parametrize("given", [0.25, 12.5, 24])
+def test_blocks_that_are_not_there_are_told(given):
+    found = mistakes("pretrain/in1k", CATALOG, f"evaluations.finetune.trainable_blocks={given}")
+    assert (
+        "evaluations.finetune.trainable_blocks: must be 0, 0.5 (the MLP of the last block), 1, 1.5, ... up to "
+        f"12, the blocks of mae_base, or null for everything; got {given:g} (from --set"
+    ) in found
+
+
+def test_a_negative_number_of_blocks_is_told():
+    found = mistakes("pretrain/in1k", CATALOG, "evaluations.finetune.trainable_blocks=-1")
+    assert "evaluations.finetune.trainable_blocks: must be at least 0, got -1" in found
+
+
+@pytest.mark.parametrize("evaluation", ["linear_probe", "{protocol: knn}", "{extends: finetune/ava}"])
+def test_protocols_that_train_no_blocks_or_all_of_them_refuse_a_number(evaluation):
+    name = "mine" if evaluation.startswith("{") else evaluation
+    settings = [f"evaluations.mine={evaluation}"] if name == "mine" else []
+    found = mistakes("pretrain/in1k", CATALOG, *settings, f"evaluations.{name}.trainable_blocks=1")
+    assert f"evaluations.{name}.trainable_blocks: is not used by " in found
+    assert "got 1; null, or protocol finetune" in found
+
+
+def test_an_odd_micro_batch_cannot_be_mixed():
+    sizes = ["evaluations.finetune.train.micro_batch=1", "evaluations.finetune.head={mixup: 0, cutmix: 1}"]
+    found = mistakes("pretrain/in1k", CATALOG, *sizes)
+    assert (
+        "evaluations.finetune.train.micro_batch: must be even where head.mixup or head.cutmix mixes its "
+        "samples in pairs, got 1; 2 would do, or 0 for both"
+    ) in found
+    load("pretrain/in1k", [CATALOG, sizes[0], "evaluations.finetune.head={mixup: 0, cutmix: 0}"])
