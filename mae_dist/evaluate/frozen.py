@@ -32,6 +32,7 @@ from mae_dist.evaluate.neighbours import score_neighbours
 from mae_dist.evaluate.probing import Heads, best_of, score_head, train_heads, validation_accuracies
 from mae_dist.evaluate.split import validation_samples
 from mae_dist.evaluate.windows import Windows
+from mae_dist.train.scores import plain
 
 PARTS = ("train", "test")
 SHOW_SECONDS = 2.0
@@ -181,7 +182,7 @@ def probe(job: FrozenEvaluation, parts: Parts, device: torch.device) -> Outcome:
     test = _windows(job, parts["test"], device)
     scores = score_head(heads, best, test, views=test_views, num_classes=samples.num_classes)
     return {
-        "scores": _plain(scores),
+        "scores": plain(scores),
         "chosen": table[best] | {"optimiser": config.kind, "batch": config.batch, "updates": steps},
         "table": table,
         "held_out": int(held_out.sum()),
@@ -217,7 +218,7 @@ def knn(job: FrozenEvaluation, parts: Parts, device: torch.device) -> Outcome:
     )
     table = [_neighbour_settings(*tried) | {"validation": share} for tried, share in shares.items()]
     return {
-        "scores": _plain(scores[name, k]),
+        "scores": plain(scores[name, k]),
         "chosen": _neighbour_settings(name, k)
         | {"validation": shares[name, k], "temperature": config.temperature},
         "table": table,
@@ -245,10 +246,6 @@ def _windows(
 def _neighbour_settings(name: str, k: int) -> dict[str, Any]:
     layer, pool = layer_and_pool(name)
     return {"layer": layer, "pool": pool, "neighbours": k}
-
-
-def _plain(scores: Mapping[str, torch.Tensor]) -> dict[str, list[float]]:
-    return {name: values.tolist() for name, values in scores.items()}
 
 
 def _shower(output: str, what: str) -> Callable[..., None]:

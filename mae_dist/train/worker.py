@@ -33,6 +33,7 @@ from mae_dist.train.loop import Pace, evaluate, train
 from mae_dist.train.metrics import RunLog, gather_faults
 from mae_dist.train.notices import NoticeReader
 from mae_dist.train.param_groups import make_optimizer
+from mae_dist.train.scores import plain
 from mae_dist.train.stopping import StoppedError, StopRequest
 from mae_dist.train.tasks import ClassifyTask, PretrainTask
 from mae_dist.train.training import Training
@@ -133,7 +134,7 @@ def _train_and_score(
             judge_test(task, batches, output=training.output, rank=rank)
         else:
             sums = evaluate(task, batches)
-            summary["scores"] = {name: values.tolist() for name, values in sums.items()}
+            summary["scores"] = plain(sums)
         run_log.write_faults(gather_faults(test.take_faults()), progress.step)
         summary["num_training_samples"] = catalog.num_samples
     # Nobody leaves before rank 0 has written: a worker group ends when its first rank does.
