@@ -47,15 +47,21 @@ def detection_settings(config: RunConfig, evaluation: EvaluationConfig) -> Findi
             f"detect looks at the whole frame of one clip, got {evaluation.views.clips} x "
             f"{evaluation.views.crops} views; 1 x 1 would do",
         )
+    if evaluation.views.side < 1:
+        yield (
+            "views.side",
+            f"is not used by detect, which looks at the whole frame, got {evaluation.views.side}; 1 would do",
+        )
     if evaluation.training.compile:
         yield (
             "train.compile",
             "does not go with detect, whose batches differ in their number of boxes; false",
         )
-    if config.input.sampling == "uniform":
+    if config.input_for(evaluation).sampling == "uniform":
+        given = "input.sampling" if evaluation.sampling is None else "sampling"
         yield (
             "protocol",
-            "detect looks at the clip around a keyframe, and input.sampling is uniform; dense would do",
+            f"detect looks at the clip around a keyframe, and {given} is uniform; dense would do",
         )
     if config.data.mix and config.data.labelled is None:
         yield (

@@ -128,6 +128,14 @@ def _sampling(config: RunConfig) -> Iterator[Finding]:
         )
 
 
+def _evaluation_sampling(config: RunConfig, evaluation: EvaluationConfig) -> Iterator[Finding]:
+    if evaluation.sampling == "uniform" and config.input.sample_fps is not None:
+        yield (
+            "sampling",
+            f"uniform does not use input.sample_fps, got {config.input.sample_fps}; null there, or dense here",
+        )
+
+
 def _pixels(config: RunConfig) -> Iterator[Finding]:
     if min(config.input.std) <= 0:
         yield "input.std", f"must be greater than 0, got {list(config.input.std)}"
@@ -282,9 +290,10 @@ _REPEATS = ("train.micro_batch", "train.repeats")
 _LENGTH = ("train.length", "train.warmup")
 _ENGINE = ("resources.engine", "resources.zero_stage", "resources.offload")
 _TRAIN = (*_ENGINE, "train.ema", "train.compile")
-_DETECTION = ("protocol", "augment", "head", "views", "labels_per_class", "train.compile", "input.sampling")
+_DETECTION = ("protocol", "augment", "head", "views", "labels_per_class", "train.compile", "sampling")
 SHARED = frozenset(
-    {"resources.workers", "model.size", "input.sampling", "data.mix", "data.labelled", *_ENGINE}
+    {"resources.workers", "model.size", "data.mix", "data.labelled", *_ENGINE}
+    | {"input.sampling", "input.sample_fps"}
 )
 
 CHECKS = (
@@ -324,11 +333,12 @@ EVALUATION_CHECKS = (
     EvaluationCheck(("protocol", "model.size", "trainable_blocks"), finetuning.trainable_blocks),
     EvaluationCheck(("train.micro_batch", "head"), finetuning.mixed_batches),
     EvaluationCheck(("eval_batch", "views"), _views),
+    EvaluationCheck(("sampling", "input.sample_fps"), _evaluation_sampling),
     EvaluationCheck(("start_from",), _starts),
     EvaluationCheck(_TRAIN, lambda config, given: engines.train_settings(config.resources, given.training)),
     EvaluationCheck(("protocol", "train.activation_checkpointing"), engines.probe_settings),
     EvaluationCheck(("labels_per_class", "data.mix", "data.labelled"), sources.few_labels_are_of_one_catalog),
     EvaluationCheck(("protocol", "detection"), actions.detection_is_asked_for),
-    EvaluationCheck((*_DETECTION, "data.mix", "data.labelled"), actions.detection_settings),
+    EvaluationCheck((*_DETECTION, "input.sampling", "data.mix", "data.labelled"), actions.detection_settings),
     EvaluationCheck(("model.size", "detection"), actions.detection_numbers),
 )

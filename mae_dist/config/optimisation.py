@@ -16,14 +16,14 @@ from mae_dist.config.workers import WorkerRange
 class OptimConfig:
     """The optimiser and its schedule: linear warm-up from 0, then half a cosine down to min_lr, per step."""
 
-    kind: Literal["adamw", "lars"] = "adamw"
+    kind: Literal["adamw", "lars", "sgd"] = "adamw"
     base_lr: float
     """Learning rate for a global batch of 256; the peak used is base_lr * global_batch / 256."""
     min_lr: float = 0.0
     """Floor of the cosine, as given (never scaled)."""
     betas: tuple[float, float] = (0.9, 0.95)
     momentum: float = 0.9
-    """LARS only."""
+    """LARS and SGD only."""
     weight_decay: float = 0.05
     """Not applied to biases and other one-dimensional parameters."""
     layer_decay: float | None = None

@@ -7,7 +7,7 @@ that follows from others is a property with its formula. `load.py` reads recipes
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -206,7 +206,9 @@ class ViewsConfig:
     """Windows of a video, spread over its length; 1 lies in the middle. VideoMAE: 5 on Kinetics, 2 on
     Something-Something."""
     crops: Positive = 1
-    """The largest boxes, spread along the longer side; 1 lies in the middle. VideoMAE: 3."""
+    """Boxes as large as `side` says, spread along the longer side; 1 lies in the middle. VideoMAE: 3."""
+    side: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Side of a box as a fraction of the largest one. VideoMAE: 1. MAE: .875, which is 224 of 256 pixels."""
 
     @property
     def count(self) -> int:
@@ -234,6 +236,9 @@ class EvaluationConfig:
     are extracted once: feature_probe many linear heads, attentive_probe poolers of tokens, knn nothing."""
     start_from: tuple[Literal["pretrained", "random"], ...] = ("pretrained", "random")
     """random is the baseline: the same evaluation without pretraining."""
+    sampling: Literal["dense", "uniform"] | None = None
+    """How frames are chosen in this evaluation, as input.sampling says; null means as there. VideoMAE pretrains
+    on windows of Something-Something and fine-tunes on the whole of its videos."""
     labels_per_class: Positive | None = None
     """Train on so many labelled samples per class, the first in the catalog's order; null means all."""
     trainable_blocks: Annotated[float, Field(ge=0)] | None = None
@@ -286,6 +291,10 @@ class RunConfig:
     gallery_samples: Count = 6
     """Held-out samples whose reconstructions the report shows."""
     evaluations: dict[str, EvaluationConfig] = field(default_factory=dict)
+
+    def input_for(self, evaluation: EvaluationConfig) -> InputConfig:
+        """The pixels that a sample becomes in this evaluation."""
+        return replace(self.input, sampling=evaluation.sampling or self.input.sampling)
 
     def workers_for(self, evaluation: EvaluationConfig | None) -> WorkerRange:
         """Ranks that train together in this evaluation; None: in the pretraining.

@@ -39,16 +39,25 @@ def center_box(source_height: int, source_width: int, height: float, width: floa
 
 
 def spread_box(
-    source_height: int, source_width: int, height: int, width: int, *, crop: int = 0, crops: int = 1
+    source_height: int,
+    source_width: int,
+    height: int,
+    width: int,
+    *,
+    crop: int = 0,
+    crops: int = 1,
+    side: float = 1.0,
 ) -> Box:
-    """Number `crop` of `crops` largest boxes with the shape height:width, from one end of the source to the
-    other along its longer side; a single one lies in the middle."""
-    box = center_box(source_height, source_width, height, width)
-    if crops == 1:
-        return box
-    place = crop / (crops - 1)
-    top, left = (source_height - box.height) * place, (source_width - box.width) * place
-    return Box(int(top), int(left), box.height, box.width)
+    """Number `crop` of `crops` boxes with the shape height:width, from one end of the source to the other
+    along its longer side; a single one lies in the middle. Their sides are those of the largest one times
+    `side`."""
+    largest = center_box(source_height, source_width, height, width)
+    box_height, box_width = (max(1, round(its * side)) for its in (largest.height, largest.width))
+    is_tall = source_height - largest.height > source_width - largest.width
+    place = 0.5 if crops == 1 else crop / (crops - 1)
+    down, right = (place, 0.5) if is_tall else (0.5, place)
+    top, left = (source_height - box_height) * down, (source_width - box_width) * right
+    return Box(int(top), int(left), box_height, box_width)
 
 
 def random_resized_box(

@@ -146,7 +146,7 @@ def _look_at(decoded: Decoded, spec: ViewSpec, test: ViewsConfig, crop: int) -> 
     size, source = spec.input, (decoded.height, decoded.width)
     if spec.whole:
         return Box(0, 0, *source), *fitted(*source, size.height, size.width)
-    box = spread_box(*source, size.height, size.width, crop=crop, crops=test.crops)
+    box = spread_box(*source, size.height, size.width, crop=crop, crops=test.crops, side=test.side)
     return box, size.height, size.width
 
 

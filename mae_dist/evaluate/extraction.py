@@ -99,7 +99,7 @@ def extraction_of(
         stream=StreamSpec(
             seed=config.seed,
             micro_batch=protocol.eval_batch,
-            input=config.input,
+            input=config.input_for(protocol),
             augment=protocol.augment,
             mask=None,
             grid=config.grid,

@@ -41,7 +41,7 @@ def frozen_steps(
     kept = {part: fields["features"][part] for part in KEPT_FEATURES}
     if protocol.protocol == "attentive_probe":
         kept["pools"] = "tokens"
-    given = {part: fields[part] for part in ("augment", "views", "eval_batch", "labels_per_class")}
+    given = {part: fields[part] for part in ("augment", "sampling", "views", "eval_batch", "labels_per_class")}
     identity = looked_at(job.config, inputs) | given | kept
     job = replace(job, evaluation=name, start_from=start_from)
     extraction = Step(

@@ -167,7 +167,7 @@ def whole_weights(engine: Engine, *, kind: str, device: torch.device) -> FullSta
     return FullState(found)
 
 
-STATE_KINDS = {"AdamW": {"exp_avg", "exp_avg_sq"}, "Lars": {"momentum_buffer"}}
+STATE_KINDS = {"AdamW": {"exp_avg", "exp_avg_sq"}, "Lars": {"momentum_buffer"}, "SGD": {"momentum_buffer"}}
 """What the optimisers of recipes keep for each value."""
 
 

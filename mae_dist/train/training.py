@@ -113,7 +113,7 @@ class Training:
         return StreamSpec(
             seed=config.seed,
             micro_batch=self.train.micro_batch,
-            input=config.input,
+            input=config.input if protocol is None else config.input_for(protocol),
             augment=config.augment if protocol is None else protocol.augment,
             mask=config.mask if protocol is None else None,
             grid=config.grid,

@@ -46,6 +46,10 @@ def test_the_recipe_has_the_authors_numbers():
         ),
         ("views={clips: 2}", "views: detect looks at the whole frame of one clip, got 2 x 1 views; 1 x 1"),
         (
+            "views={side: 0.875}",
+            "views.side: is not used by detect, which looks at the whole frame, got 0.875; 1 would do",
+        ),
+        (
             "train.compile=true",
             "train.compile: does not go with detect, whose batches differ in their number",
         ),
@@ -93,3 +97,9 @@ def test_a_mix_has_to_say_which_catalog_has_the_boxes():
         in complaint(*mix)
     )
     assert load("pretrain/k400", [*AVA, *mix, "data.labelled=b"])
+
+
+def test_nor_is_one_that_the_evaluation_alone_takes_from_the_whole_video():
+    assert (
+        "evaluations.ava.protocol: detect looks at the clip around a keyframe, and sampling is uniform; dense"
+    ) in complaint("evaluations.ava.sampling=uniform")

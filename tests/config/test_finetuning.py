@@ -46,3 +46,13 @@ def test_an_odd_micro_batch_cannot_be_mixed():
         "samples in pairs, got 1; 2 would do, or 0 for both"
     ) in found
     load("pretrain/in1k", [CATALOG, sizes[0], "evaluations.finetune.head={mixup: 0, cutmix: 0}"])
+
+
+def test_frames_spread_over_the_whole_video_have_no_rate():
+    found = mistakes(
+        "pretrain/k400", CATALOG, "input.sample_fps=4", "evaluations.finetune.sampling=uniform"
+    )
+    assert (
+        "evaluations.finetune.sampling: uniform does not use input.sample_fps, got 4.0; null there, or dense "
+        "here (from --set evaluations.finetune.sampling=uniform)"
+    ) in found

@@ -119,3 +119,20 @@ def test_a_flip_mirrors_left_and_right():
     clip = np.random.default_rng(0).integers(0, 256, (2, 3, 4, 3), dtype=np.uint8)
     assert (flip(clip)[1, 2, 0] == clip[1, 2, 3]).all()
     assert (flip(flip(clip)) == clip).all()
+
+
+@pytest.mark.parametrize(
+    ("source", "box"),
+    [
+        ((256, 340), Box(16, 58, 224, 224)),
+        ((340, 256), Box(58, 16, 224, 224)),
+        ((256, 256), Box(16, 16, 224, 224)),
+    ],
+)
+def test_a_smaller_test_crop_lies_in_the_middle(source, box):
+    assert spread_box(*source, 224, 224, side=0.875) == box
+
+
+def test_smaller_test_crops_are_spread_along_the_longer_side():
+    boxes = [spread_box(256, 340, 224, 224, crop=crop, crops=3, side=0.875) for crop in range(3)]
+    assert boxes == [Box(16, left, 224, 224) for left in (0, 58, 116)]

@@ -80,3 +80,13 @@ def test_the_fused_optimiser_makes_the_updates_of_the_default():
         updated[fused] = [parameter.detach() for parameter in module.parameters()]
     for found, expected in zip(updated[True], updated[False], strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_sgd_has_momentum_and_the_weight_decay_of_the_groups():
+    optim = OptimConfig(kind="sgd", base_lr=0.1, momentum=0.8, weight_decay=0.0)
+    module = torch.nn.Module()
+    module.model = LinearProbe(Encoder(MICRO, GRID), 10)
+    optimizer = make_optimizer(module, optim, depth=6)
+    assert isinstance(optimizer, torch.optim.SGD)
+    assert [p.shape for g in optimizer.param_groups for p in g["params"]] == [(10,), (10, 192)]
+    assert all(group["momentum"] == 0.8 and group["weight_decay"] == 0.0 for group in optimizer.param_groups)

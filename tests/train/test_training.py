@@ -113,3 +113,11 @@ def test_the_schedule_is_that_of_the_evaluation_over_the_samples_it_has():
 def test_results_lie_below_the_output():
     given = training()
     assert (given.checkpoints, given.export) == ("out/checkpoints", "out/export/model.safetensors")
+
+
+def test_an_evaluation_may_choose_its_frames_otherwise_than_the_pretraining():
+    given = training(f"{EVALUATION}.sampling=uniform", evaluation="finetune")
+    for stream in (given.stream(), given.test_stream()):
+        assert stream.input.sampling == "uniform"
+    assert training(f"{EVALUATION}.sampling=uniform").stream().input.sampling == "dense"
+    assert training("input.sampling=uniform", evaluation="finetune").stream().input.sampling == "uniform"
