@@ -65,7 +65,8 @@ def _anchored(config: RunConfig) -> RunConfig:
         },
         test_catalog=config.data.test_catalog and storage.absolute(config.data.test_catalog),
     )
-    return replace(config, storage=storage.absolute(config.storage), data=data)
+    weights = config.weights and storage.absolute(config.weights)
+    return replace(config, storage=storage.absolute(config.storage), weights=weights, data=data)
 
 
 def run_config(config: RunConfig, *, dry_run: bool = False) -> int:

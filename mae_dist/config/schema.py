@@ -274,6 +274,9 @@ class RunConfig:
 
     name: str
     seed: Count = 0
+    weights: str | None = None
+    """Weights to evaluate instead of pretraining some: a run directory, or the file that a run exported. Mask,
+    target and training of the recipe are then those that they came from, or do nothing."""
     storage: str = "runs"
     """Folder or s3:// prefix that holds run directories."""
     input: InputConfig

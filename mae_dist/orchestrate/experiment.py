@@ -20,6 +20,7 @@ from mae_dist.evaluate.classification import evaluate_encoder
 from mae_dist.evaluate.detection import evaluate_detector
 from mae_dist.evaluate.reconstruction import evaluate_reconstruction
 from mae_dist.orchestrate.frozen import frozen_steps
+from mae_dist.orchestrate.given import given_identity, given_step
 from mae_dist.orchestrate.job import (
     Job,
     before_evaluation,
@@ -49,6 +50,8 @@ def pretraining_identity(config: RunConfig, inputs: Mapping[str, str]) -> dict[s
 
     `inputs` maps "catalog" to what `preflight.check_inputs` says of the samples.
     """
+    if config.weights is not None:
+        return given_identity(config, inputs)
     fields = to_dict(config)
     decides = ("seed", "input", "model", "mask", "target", "augment")
     # How a global batch is cut and with what memory and code it is computed is a matter of the machines.
@@ -80,6 +83,8 @@ def build_steps(
         needs=(train_samples,),
         demand=demand_of(config, None, use_gpu),
     )
+    if config.weights is not None:
+        pretrain = given_step(job, inputs)
     steps = [train_samples, pretrain]
     if config.data.test_catalog is not None:
         test_samples = Step(

@@ -18,6 +18,8 @@ from mae_dist.data.readers import SourceError
 from mae_dist.data.readers.official import difference
 from mae_dist.data.shards import ShardError
 from mae_dist.data.turns import whole_weights
+from mae_dist.model.weights.header import WeightsError
+from mae_dist.orchestrate.given import identify_weights
 from mae_dist.orchestrate.shortage import no_node_carries
 
 _PEOPLE = "people of "
@@ -46,6 +48,12 @@ def check_inputs(config: RunConfig) -> dict[str, str]:
     except storage.StorageError as error:
         problems.append(f"storage: {error}")
     inputs: dict[str, str] = {}
+    if config.weights is not None:
+        try:
+            inputs["weights"], misfits = identify_weights(config)
+            problems += misfits
+        except (storage.StorageError, WeightsError) as error:
+            problems.append(f"weights: {error}")
     catalogs: dict[str, Catalog] = {}
     given = config.data.sources | {"test_catalog": config.data.test_catalog}
     for field, source in given.items():
@@ -127,8 +135,7 @@ def _of_mix(data: DataConfig, inputs: Mapping[str, str]) -> dict[str, str]:
     weights = whole_weights([data.mix[name].weight for name in names])
     found = {"catalog": identity(weights, list(by_name.values()))}
     found |= {"labelled": by_name[data.labelled]} if data.labelled is not None else {}
-    others = (name for name in inputs if name == "test_catalog" or name.startswith(_PEOPLE))
-    return found | {name: inputs[name] for name in others}
+    return found | {name: its for name, its in inputs.items() if not name.startswith("mix.")}
 
 
 def people_input(evaluation: str) -> str:

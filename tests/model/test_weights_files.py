@@ -13,7 +13,8 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from mae_dist.model.weights.files import WeightsError, open_weights
+from mae_dist.model.weights.files import open_weights
+from mae_dist.model.weights.header import WeightsError
 from mae_dist.model.weights.native import load_encoder
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 import re
 from typing import Any
 
@@ -17,14 +16,12 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load
 
+from mae_dist.model.weights.header import WeightsError, metadata_of
+
 HARMLESS = (argparse.Namespace,)
 """Classes beyond torch's own that published checkpoints hold (their `args`) and that do nothing when made."""
 
 _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"  # of torch.save since 1.6, and before
-
-
-class WeightsError(ValueError):
-    """A file of weights that does not hold what was asked for."""
 
 
 def open_weights(data: bytes) -> tuple[dict[str, Any], dict[str, str]]:
@@ -41,9 +38,8 @@ def open_weights(data: bytes) -> tuple[dict[str, Any], dict[str, str]]:
         raise WeightsError(
             f"neither a safetensors file nor one of torch.save ({len(data)} bytes): {error}"
         ) from error
-    # The library reads metadata from paths only. A file starts with the header's length, 8 bytes, then JSON.
-    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    return tensors, header.get("__metadata__", {})
+    # The library reads metadata from paths only.
+    return tensors, metadata_of(data)
 
 
 def _unpickled(data: bytes) -> dict[str, Any]:

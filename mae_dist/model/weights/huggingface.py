@@ -19,7 +19,7 @@ from torch import Tensor
 
 from mae_dist.config.geometry import Architecture, Grid, Stack
 from mae_dist.model.positions import POSITIONS
-from mae_dist.model.weights.files import WeightsError
+from mae_dist.model.weights.header import WeightsError
 
 Dialect = Literal["legacy", "v5"]
 

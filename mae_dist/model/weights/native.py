@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from mae_dist.config.geometry import Architecture, Grid, Stack
 from mae_dist.model.encoder import Encoder
 from mae_dist.model.mae import MaskedAutoencoder
-from mae_dist.model.weights.files import WeightsError, open_weights
+from mae_dist.model.weights.files import open_weights
+from mae_dist.model.weights.header import MASKED_AUTOENCODER, WeightsError, check_format
 
-FORMAT = "mae_dist.masked_autoencoder.1"
 _ENCODER = "encoder."
 
 
@@ -68,17 +68,13 @@ def card_from_dict(given: Mapping[str, Any]) -> ModelCard:
 def to_bytes(weights: Mapping[str, Tensor], card: ModelCard) -> bytes:
     """A safetensors file of `MaskedAutoencoder.state_dict()` with its card, to be written wherever."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-    return save(tensors, metadata={"format": FORMAT, "card": json.dumps(card.to_dict())})
+    return save(tensors, metadata={"format": MASKED_AUTOENCODER, "card": json.dumps(card.to_dict())})
 
 
 def from_bytes(data: bytes) -> tuple[dict[str, Tensor], ModelCard]:
     """The weights and the card of a file made by `to_bytes`. Raises WeightsError if it is none."""
     tensors, metadata = open_weights(data)
-    if metadata.get("format") != FORMAT:
-        raise WeightsError(
-            f"a file of weights, but not an export of mae_dist: its metadata says format "
-            f"{metadata.get('format')!r}, expected {FORMAT!r}"
-        )
+    check_format(metadata, MASKED_AUTOENCODER)
     return tensors, card_from_dict(json.loads(metadata["card"]))
 
 

@@ -1,0 +1,84 @@
+"""Weights that a run is given in place of a pretraining: where they lie, whether they fit, and their step."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from mae_dist import storage
+from mae_dist.config.geometry import ARCHITECTURES
+from mae_dist.config.schema import RunConfig
+from mae_dist.model.weights.header import MASKED_AUTOENCODER, WeightsError, read_card
+from mae_dist.orchestrate.job import Job, exported_weights
+from mae_dist.orchestrate.step import Demand, Step
+
+ENCODER = ("patch", "tubelet", "encoder", "positions", "class_token", "key_bias")
+"""Of an architecture, what makes up the encoder; evaluations need no decoder."""
+
+
+def weights_file(given: str) -> str:
+    """The file of weights that `weights` of a run means: itself, or what the run in that folder exported."""
+    return given if given.endswith(".safetensors") else exported_weights(given)
+
+
+def identify_weights(config: RunConfig) -> tuple[str, list[str]]:
+    """The sha256 of the weights given, and by field what keeps them from being evaluated by this recipe.
+
+    Raises StorageError if they cannot be read, WeightsError if they are no export of a pretraining.
+    """
+    assert config.weights is not None
+    uri = weights_file(config.weights)
+    data = storage.read_bytes(uri)
+    try:
+        card = read_card(data, MASKED_AUTOENCODER)
+    except WeightsError as error:
+        raise WeightsError(f"{uri}: {error}; give the export/model.safetensors of a run") from None
+    return hashlib.sha256(data).hexdigest(), list(_misfits(card, config))
+
+
+def _misfits(card: Mapping[str, Any], config: RunConfig) -> Iterator[str]:
+    theirs, ours = card["architecture"], asdict(config.model.architecture)
+    if any(theirs[part] != ours[part] for part in ENCODER):
+        encoder, known = theirs["encoder"], {size: asdict(its) for size, its in ARCHITECTURES.items()}
+        fitting = [size for size, its in known.items() if all(its[part] == theirs[part] for part in ENCODER)]
+        yield (
+            f"model.size: the weights are of an encoder of width {encoder['width']}, depth "
+            f"{encoder['depth']} and patches of {theirs['patch']} pixels, which is not {config.model.size}; "
+            + (f"{' or '.join(fitting)} would do" if fitting else "no named size has it")
+        )
+    for name in ("mean", "std"):
+        given = getattr(config.input, name)
+        if list(card[name]) != list(given):
+            yield f"input.{name}: the weights were trained with {list(card[name])}, got {list(given)}"
+    if card["target"] != config.target.kind:
+        yield f"target.kind: the weights predict {card['target']}, got {config.target.kind}"
+
+
+def given_step(job: Job, inputs: Mapping[str, str]) -> Step:
+    """Stands where the pretraining would, under its name: what needs pretrained weights finds them there."""
+    return Step(
+        name="pretrain",
+        run=take_weights,
+        config=job,
+        identity=given_identity(job.config, inputs),
+        output="",
+        demand=Demand(cpus=1),
+    )
+
+
+def given_identity(config: RunConfig, inputs: Mapping[str, str]) -> dict[str, Any]:
+    """What a run on given weights depends on before any evaluation, as plain data."""
+    return {"weights": inputs["weights"], "seed": config.seed, "catalog": inputs["catalog"]}
+
+
+def take_weights(job: Job, output: str, inputs: Mapping[str, str]) -> dict[str, Any]:
+    """Copy the weights given into the run directory, as if they had been trained there."""
+    assert job.config.weights is not None
+    uri = weights_file(job.config.weights)
+    data = storage.read_bytes(uri)
+    if job.fence is not None:
+        job.fence.check()
+    storage.write_bytes(exported_weights(output), data)
+    return {"weights": uri, "sha256": hashlib.sha256(data).hexdigest()}
