@@ -65,8 +65,27 @@ def _anchored(config: RunConfig) -> RunConfig:
         },
         test_catalog=config.data.test_catalog and storage.absolute(config.data.test_catalog),
     )
-    weights = config.weights and storage.absolute(config.weights)
-    return replace(config, storage=storage.absolute(config.storage), weights=weights, data=data)
+    evaluations = {
+        name: replace(
+            evaluation,
+            robustness={
+                test_set: replace(
+                    its,
+                    catalog=its.catalog and storage.absolute(its.catalog),
+                    class_names=its.class_names and storage.absolute(its.class_names),
+                )
+                for test_set, its in evaluation.robustness.items()
+            },
+        )
+        for name, evaluation in config.evaluations.items()
+    }
+    return replace(
+        config,
+        storage=storage.absolute(config.storage),
+        weights=config.weights and storage.absolute(config.weights),
+        data=data,
+        evaluations=evaluations,
+    )
 
 
 def run_config(config: RunConfig, *, dry_run: bool = False) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from mae_dist.config.schema import EvaluationConfig, RunConfig
@@ -36,3 +37,21 @@ def mixed_batches(_: RunConfig, evaluation: EvaluationConfig) -> Findings:
             f"must be even where head.mixup or head.cutmix mixes its samples in pairs, got "
             f"{train.micro_batch}; {train.micro_batch + 1} would do, or 0 for both",
         )
+
+
+def other_test_sets(_: RunConfig, evaluation: EvaluationConfig) -> Findings:
+    """Test sets for weights that are fine-tuned, whose names become folders and whose views stay together."""
+    if evaluation.robustness and evaluation.protocol != "finetune":
+        yield "robustness", f"is not used by {evaluation.protocol}; leave it out, or protocol finetune"
+    for name, its in evaluation.robustness.items():
+        if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_-]*", name):
+            yield (
+                f"robustness.{name}",
+                f"becomes part of a folder's name: letters, digits, '-' and '_' only, got {name!r}",
+            )
+        if evaluation.eval_batch % its.views.count:
+            yield (
+                "eval_batch",
+                f"must be a multiple of robustness.{name}.views.clips * crops = {its.views.count}, whose "
+                f"views stay together, got {evaluation.eval_batch}",
+            )

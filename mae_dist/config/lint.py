@@ -132,7 +132,7 @@ def _evaluation_sampling(config: RunConfig, evaluation: EvaluationConfig) -> Ite
     if evaluation.sampling == "uniform" and config.input.sample_fps is not None:
         yield (
             "sampling",
-            f"uniform does not use input.sample_fps, got {config.input.sample_fps}; null there, or dense here",
+            f"uniform does not use input.sample_fps, got {config.input.sample_fps}; null there, or dense",
         )
 
 
@@ -334,6 +334,7 @@ EVALUATION_CHECKS = (
     EvaluationCheck(("train.micro_batch", "head"), finetuning.mixed_batches),
     EvaluationCheck(("eval_batch", "views"), _views),
     EvaluationCheck(("sampling", "input.sample_fps"), _evaluation_sampling),
+    EvaluationCheck(("protocol", "eval_batch", "robustness"), finetuning.other_test_sets),
     EvaluationCheck(("start_from",), _starts),
     EvaluationCheck(_TRAIN, lambda config, given: engines.train_settings(config.resources, given.training)),
     EvaluationCheck(("protocol", "train.activation_checkpointing"), engines.probe_settings),

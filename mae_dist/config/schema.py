@@ -19,6 +19,7 @@ from mae_dist.config.optimisation import ResourcesConfig, TrainConfig
 from mae_dist.config.probing import FROZEN_PROTOCOLS, AttentiveConfig, FeaturesConfig, HeadsConfig, KnnConfig
 from mae_dist.config.quantities import Count, Positive, Share
 from mae_dist.config.resilience import CheckpointConfig, GuardConfig, WatchConfig
+from mae_dist.config.testing import PublishedResult, RobustnessConfig, ViewsConfig
 from mae_dist.config.workers import WorkerRange
 
 
@@ -199,34 +200,6 @@ class HeadConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ViewsConfig:
-    """From how many sides a test sample is looked at; its answer is the mean of their softmax."""
-
-    clips: Positive = 1
-    """Windows of a video, spread over its length; 1 lies in the middle. VideoMAE: 5 on Kinetics, 2 on
-    Something-Something."""
-    crops: Positive = 1
-    """Boxes as large as `side` says, spread along the longer side; 1 lies in the middle. VideoMAE: 3."""
-    side: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Side of a box as a fraction of the largest one. VideoMAE: 1. MAE: .875, which is 224 of 256 pixels."""
-
-    @property
-    def count(self) -> int:
-        """Views of one sample: number clip * crops + crop is that crop of that clip."""
-        return self.clips * self.crops
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PublishedResult:
-    """A number from a paper, for the report to stand beside ours."""
-
-    value: float
-    """In percent: top-1 accuracy, or the frame mAP of action detection."""
-    source: str
-    """Where it was published, with the settings that differ."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class EvaluationConfig:
     """One protocol that says what the encoder is worth. It runs once per entry of `start_from`."""
 
@@ -237,14 +210,14 @@ class EvaluationConfig:
     start_from: tuple[Literal["pretrained", "random"], ...] = ("pretrained", "random")
     """random is the baseline: the same evaluation without pretraining."""
     sampling: Literal["dense", "uniform"] | None = None
-    """How frames are chosen in this evaluation, as input.sampling says; null means as there. VideoMAE pretrains
-    on windows of Something-Something and fine-tunes on the whole of its videos."""
+    """How frames are chosen in this evaluation, as input.sampling says; null means as there. VideoMAE
+    pretrains on windows of Something-Something and fine-tunes on the whole of its videos."""
     labels_per_class: Positive | None = None
     """Train on so many labelled samples per class, the first in the catalog's order; null means all."""
     trainable_blocks: Annotated[float, Field(ge=0)] | None = None
-    """Fine-tune only the last so many blocks of the encoder, and what is behind them; the rest stays as it is.
-    0.5 is the MLP of the last block, 1 the block, 1.5 also the MLP of the one below, 0 the head alone (MAE,
-    figure 9). Null trains everything, the patch embedding too."""
+    """Fine-tune only the last so many blocks of the encoder, and what is behind them; the rest stays. 0.5 is
+    the MLP of the last block, 1 the block, 1.5 also the MLP of the one below, 0 the head alone (MAE, figure
+    9). Null trains everything, the patch embedding too."""
     train: TrainConfig | None = field(default=None, metadata={"needed_unless": FROZEN_PROTOCOLS})
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     head: HeadConfig = field(default_factory=HeadConfig)
@@ -255,6 +228,8 @@ class EvaluationConfig:
     eval_batch: Positive = 64
     """Views per worker and forward pass of a test."""
     views: ViewsConfig = field(default_factory=ViewsConfig)
+    robustness: dict[str, RobustnessConfig] = field(default_factory=dict)
+    """Other test sets for the fine-tuned weights, by name; each is scored in a step of its own."""
     detection: DetectionConfig = field(default_factory=DetectionConfig)
     workers: Positive | None = None
     """Null means resources.workers, of a range the least. Fewer leave room for more evaluations side by
@@ -275,8 +250,8 @@ class RunConfig:
     name: str
     seed: Count = 0
     weights: str | None = None
-    """Weights to evaluate instead of pretraining some: a run directory, or the file that a run exported. Mask,
-    target and training of the recipe are then those that they came from, or do nothing."""
+    """Weights to evaluate instead of pretraining some: a run directory, or the file that a run exported. The
+    recipe's `train` and `augment` then do nothing, `mask` and `target` serve the reconstruction."""
     storage: str = "runs"
     """Folder or s3:// prefix that holds run directories."""
     input: InputConfig

@@ -31,17 +31,17 @@ def is_drawn(source: str) -> bool:
     return source.startswith("drawn://")
 
 
-def open_source(source: str, request: Request | None = None) -> Catalog:
-    """The catalog of a source that exists already; raises CatalogError, SourceError, ShardError or
-    StorageError."""
+def open_source(source: str, request: Request | None = None, *, kind: str = "auto") -> Catalog:
+    """The catalog of a source that exists already; `kind` is one of readers.KINDS. Raises CatalogError,
+    SourceError, ShardError or StorageError."""
     if is_drawn(source):
         raise ValueError(f"{source} has to be drawn first")
     if "*" not in source:  # a pattern, which only its reader can look for
         storage.check_readable(source)
-    return Catalog.load(source) if is_catalog(source) else build_catalog(source, request=request)
+    return Catalog.load(source) if is_catalog(source) else build_catalog(source, kind=kind, request=request)
 
 
-def identify(source: str) -> tuple[str, Catalog | None]:
+def identify(source: str, *, kind: str = "auto") -> tuple[str, Catalog | None]:
     """What stands for the samples in a run's digest, and their catalog where they exist already.
 
     The first is the catalog's digest, or says how they are drawn. Raises as `open_source`, and SourceError
@@ -50,14 +50,16 @@ def identify(source: str) -> tuple[str, Catalog | None]:
     if is_drawn(source):
         name, samples, seed = _drawing(source)
         return f"drawn {name} samples={samples} seed={seed}", None
-    catalog = open_source(source)
+    catalog = open_source(source, kind=kind)
     return catalog.digest, catalog
 
 
-def make_source(source: str, *, work_folder: str, request: Request | None = None) -> Catalog:
+def make_source(
+    source: str, *, work_folder: str, request: Request | None = None, kind: str = "auto"
+) -> Catalog:
     """The catalog of any source; a drawn set is written into `work_folder`/samples first."""
     if not is_drawn(source):
-        return open_source(source, request)
+        return open_source(source, request, kind=kind)
     name, samples, seed = _drawing(source)
     folder = storage.join(work_folder, "samples")
     return build_catalog(DRAWN[name](folder, samples, seed))

@@ -8,8 +8,6 @@ Everything that is chosen is chosen on held-out training samples; the test sampl
 from __future__ import annotations
 
 import json
-import math
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -30,13 +28,12 @@ from mae_dist.evaluate.features import Features, layer_and_pool
 from mae_dist.evaluate.heads import LinearHeads
 from mae_dist.evaluate.neighbours import score_neighbours
 from mae_dist.evaluate.probing import Heads, best_of, score_head, train_heads, validation_accuracies
+from mae_dist.evaluate.progress import shower
 from mae_dist.evaluate.split import validation_samples
 from mae_dist.evaluate.windows import Windows
 from mae_dist.train.scores import plain
 
 PARTS = ("train", "test")
-SHOW_SECONDS = 2.0
-"""Between two looks at how far something is."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,7 +97,7 @@ def extract_features(job: FrozenEvaluation, *, weights: str | None) -> dict[str,
             samples[part],
             embedded=embedded(extraction, samples[part], job.placement),
             budget=job.config.data.fault_budget,
-            show=_shower(job.output, f"{part} features, block"),
+            show=shower(job.output, f"{part} features, block"),
         )
         records = features.records()
         found[part] = features.uri.removeprefix(job.output).strip("/")
@@ -171,7 +168,7 @@ def probe(job: FrozenEvaluation, parts: Parts, device: torch.device) -> Outcome:
         config,
         num_rows=int((~held_out).sum()) * train_views,
         seed=job.config.seed,
-        show=_shower(job.output, "heads, step"),
+        show=shower(job.output, "heads, step"),
     )
     shares = validation_accuracies(heads, _windows(job, parts["train"], device, held_out), views=train_views)
     best = best_of(shares)
@@ -246,21 +243,3 @@ def _windows(
 def _neighbour_settings(name: str, k: int) -> dict[str, Any]:
     layer, pool = layer_and_pool(name)
     return {"layer": layer, "pool": pool, "neighbours": k}
-
-
-def _shower(output: str, what: str) -> Callable[..., None]:
-    """Writes how far something is into progress.json, where the runner looks."""
-
-    last = -math.inf
-
-    def show(done: int, total: int, loss: float | None = None) -> None:
-        nonlocal last
-        if done < total and time.monotonic() - last < SHOW_SECONDS:
-            return
-        last = time.monotonic()
-        text = f"{what} {done}/{total}" + ("" if loss is None else f"  loss of the best {loss:.4f}")
-        storage.write_json(
-            storage.join(output, "progress.json"), {"step": done, "total_steps": total, "text": text}
-        )
-
-    return show

@@ -33,6 +33,7 @@ from mae_dist.orchestrate.job import (
 )
 from mae_dist.orchestrate.preflight import people_input
 from mae_dist.orchestrate.provenance import environment
+from mae_dist.orchestrate.robustness import robustness_steps
 from mae_dist.orchestrate.step import Demand, Step
 from mae_dist.report.publish import write_report
 from mae_dist.storage.fence import Fence
@@ -112,6 +113,7 @@ def build_steps(
                     steps += frozen_steps(job, name, protocol, start_from, steps, inputs)
                 else:
                     steps.append(_evaluation_step(job, name, protocol, start_from, steps, inputs))
+                    steps += robustness_steps(job, name, protocol, start_from, steps[-1], inputs)
     report = Step(
         name="report",
         run=run_report,
@@ -133,8 +135,8 @@ def _evaluation_step(
     inputs: Mapping[str, str],
 ) -> Step:
     needs, after = before_evaluation(before, start_from)
-    # The other starting points of the protocol are steps of their own; workers are a matter of the machines.
-    aside = {"start_from", "workers", *FROZEN_SECTIONS}
+    # Other starting points and test sets are steps of their own; workers are a matter of the machines.
+    aside = {"start_from", "robustness", "workers", *FROZEN_SECTIONS}
     fields = to_dict(protocol)
     people = {part: inputs[part] for part in (people_input(name),) if part in inputs}
     return Step(

@@ -41,7 +41,9 @@ def frozen_steps(
     kept = {part: fields["features"][part] for part in KEPT_FEATURES}
     if protocol.protocol == "attentive_probe":
         kept["pools"] = "tokens"
-    given = {part: fields[part] for part in ("augment", "sampling", "views", "eval_batch", "labels_per_class")}
+    given = {
+        part: fields[part] for part in ("augment", "sampling", "views", "eval_batch", "labels_per_class")
+    }
     identity = looked_at(job.config, inputs) | given | kept
     job = replace(job, evaluation=name, start_from=start_from)
     extraction = Step(
@@ -94,11 +96,17 @@ def _given(job: Job, output: str, inputs: Mapping[str, str]) -> FrozenEvaluation
         catalog=labelled_file(inputs["catalog"], config),
         test_catalog=catalog_file(inputs["test_catalog"]),
         output=output,
-        placement=Placement(
-            workers=config.workers_for(config.evaluations[job.evaluation]).least,
-            cpus_per_worker=config.resources.cpus_per_worker,
-            use_gpu=job.use_gpu,
-            cpus_per_task=config.data.cpus_per_task,
-            decode_resource=config.data.decode_resource,
-        ),
+        placement=placement_of(job, job.evaluation),
+    )
+
+
+def placement_of(job: Job, evaluation: str) -> Placement:
+    """What the frozen models of an evaluation, and the decoding for them, ask of the cluster."""
+    config = job.config
+    return Placement(
+        workers=config.workers_for(config.evaluations[evaluation]).least,
+        cpus_per_worker=config.resources.cpus_per_worker,
+        use_gpu=job.use_gpu,
+        cpus_per_task=config.data.cpus_per_task,
+        decode_resource=config.data.decode_resource,
     )

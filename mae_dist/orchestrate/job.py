@@ -24,6 +24,8 @@ class Job:
     start_from: str | None = None
     features: str | None = None
     """Step whose features are learned from."""
+    test_set: str | None = None
+    """Key in the robustness of the evaluation."""
     is_test: bool = False
     fence: Fence | None = None
 

@@ -10,11 +10,14 @@ from typing import Any
 from mae_dist import storage
 from mae_dist.config.detection import DetectionConfig
 from mae_dist.config.schema import DataConfig, RunConfig
+from mae_dist.config.testing import RobustnessConfig
 from mae_dist.data import sources
 from mae_dist.data.catalog import Catalog, CatalogError, labels_disagree
+from mae_dist.data.class_names import read_class_names, trained_numbers
 from mae_dist.data.mix import identity
 from mae_dist.data.people import excluded_of, judged_keyframes, people_of
 from mae_dist.data.readers import SourceError
+from mae_dist.data.readers.corruptions import corruption_of
 from mae_dist.data.readers.official import difference
 from mae_dist.data.shards import ShardError
 from mae_dist.data.turns import whole_weights
@@ -23,6 +26,10 @@ from mae_dist.orchestrate.given import identify_weights
 from mae_dist.orchestrate.shortage import no_node_carries
 
 _PEOPLE = "people of "
+_NO_CORRUPTIONS = (
+    "catalog: its samples are not of the kind corruptions; name the folder, or a catalog of "
+    "`mae-dist catalog build --kind corruptions`"
+)
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +81,13 @@ def check_inputs(config: RunConfig) -> dict[str, str]:
     detections = {name: its.detection for name, its in config.evaluations.items() if its.protocol == "detect"}
     if detections:
         problems += _box_problems(catalogs, config.data.labelled)
+    for name, evaluation in config.evaluations.items():
+        for test_set, its in evaluation.robustness.items():
+            if its.catalog is not None:
+                digest, complaints = _other_test_set(its, catalogs, config.data.labelled)
+                inputs[robustness_input(name, test_set)] = digest
+                path = f"evaluations.{name}.robustness.{test_set}"
+                problems += [f"{path}.{complaint}" for complaint in complaints]
     for name, detection in detections.items():
         test = catalogs.get("test_catalog")
         problems += _people_problems(name, detection, test if test is not None and test.has_boxes else None)
@@ -138,6 +152,11 @@ def _of_mix(data: DataConfig, inputs: Mapping[str, str]) -> dict[str, str]:
     return found | {name: its for name, its in inputs.items() if not name.startswith("mix.")}
 
 
+def robustness_input(evaluation: str, test_set: str) -> str:
+    """Under which name `check_inputs` returns what stands for another test set and its names of classes."""
+    return f"{evaluation} on {test_set}"
+
+
 def people_input(evaluation: str) -> str:
     """Under which name `check_inputs` returns what stands for the people that an evaluation judges."""
     return f"{_PEOPLE}{evaluation}"
@@ -148,6 +167,37 @@ def _people_digest(detection: DetectionConfig) -> str:
     return " ".join(
         "none" if file is None else hashlib.sha256(storage.read_bytes(file)).hexdigest() for file in files
     )
+
+
+def _other_test_set(
+    its: RobustnessConfig, found: Mapping[str, Catalog], labelled: str | None
+) -> tuple[str, list[str]]:
+    """What stands for a test set, and by field what keeps fine-tuned weights from being scored on it."""
+    assert its.catalog is not None
+    try:
+        digest, samples = sources.identify(its.catalog, kind=its.kind)
+    except (storage.StorageError, CatalogError, SourceError, ShardError) as error:
+        return "", [f"catalog: {error}"]
+    names = None
+    if its.class_names is not None:
+        try:
+            names = read_class_names(its.class_names)
+        except (storage.StorageError, SourceError) as error:
+            return "", [f"class_names: {error}"]
+        digest += f" {sorted(names.items())}"
+    own = ("catalog", f"mix.{labelled}.catalog")
+    training = next((catalog for field, catalog in found.items() if field in own), None)
+    if samples is None or training is None:
+        return digest, []  # drawn by the run itself, which looks at the classes then
+    if its.layout == "corruptions" and corruption_of(samples.table["key"][0].as_py()) is None:
+        return digest, [_NO_CORRUPTIONS]
+    if not samples.num_classes:
+        return digest, ["catalog: its samples have no labels, and nothing can be scored on them"]
+    try:
+        trained_numbers(samples.classes, training.classes, names)
+    except SourceError as error:
+        return digest, [f"catalog: {error}"]
+    return digest, []
 
 
 def _box_problems(found: Mapping[str, Catalog], labelled: str | None) -> list[str]:

@@ -17,7 +17,7 @@ from ray.util.metrics import Counter, Gauge
 
 from mae_dist import storage
 from mae_dist.config.optimisation import ResourcesConfig
-from mae_dist.data.mix import Samples, describe
+from mae_dist.data.mix import Samples
 from mae_dist.data.plan import read_shard
 from mae_dist.model.transformer import recompute_activations
 from mae_dist.model.weights import native
@@ -27,6 +27,7 @@ from mae_dist.train.compilation import compile_in_place
 from mae_dist.train.detection import DetectTask, judge_test
 from mae_dist.train.drift import check_drift
 from mae_dist.train.engine import Engine, TorchEngine, load_buffers, load_weights, whole_weights
+from mae_dist.train.exporting import export, is_fine_tuned
 from mae_dist.train.feed import Feed
 from mae_dist.train.guard import LossGuard
 from mae_dist.train.loop import Pace, evaluate, train
@@ -118,10 +119,9 @@ def _train_and_score(
             )
     summary: dict[str, Any] = {"progress": asdict(progress), "world": world, "device": _device_name(device)}
     task = trained_task(training, engine, num_classes=catalog.num_classes, device=device)
-    if isinstance(task, PretrainTask):
-        if rank == 0:
-            export(training, task, catalog)
-    else:
+    if rank == 0 and (isinstance(task, PretrainTask) or is_fine_tuned(task)):
+        export(training, task, catalog)
+    if not isinstance(task, PretrainTask):
         test = Feed(
             _rows(training, "test"),
             device=device,
@@ -298,33 +298,6 @@ def trained_task(training: Training, engine: Engine, *, num_classes: int, device
     load_weights(task, state, kind=kind)
     load_buffers(task, state)
     return task
-
-
-def export(training: Training, task: PretrainTask, samples: Samples) -> None:
-    """Write the weights and their model card into the output folder, unless it is a later driver's."""
-    if training.fence is not None:
-        training.fence.check()
-    config = training.config
-    card = native.ModelCard(
-        architecture=config.model.architecture,
-        frames=config.input.frames,
-        height=config.input.height,
-        width=config.input.width,
-        mean=config.input.mean,
-        std=config.input.std,
-        target=config.target.kind,
-        provenance={
-            "Run": config.name,
-            # The source that the user named, not the path of this run's copy of the list.
-            "Samples": describe(samples, list(config.data.sources.values())),
-            "Length": str(config.train.length),
-            "Mask": f"{config.mask.kind} {config.mask.ratio:g}",
-        },
-    )
-    storage.write_bytes(training.export, native.to_bytes(task.model.state_dict(), card))
-    storage.write_bytes(
-        storage.join(training.output, "export", "model_card.md"), native.card_markdown(card).encode()
-    )
 
 
 def _device_name(device: torch.device) -> str:

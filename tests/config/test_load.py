@@ -96,7 +96,8 @@ def test_a_duration_is_written_as_it_is_read(duration, text):
 
 def test_a_setting_reaches_every_field():
     mix = "data.mix.finetune={catalog: images, weight: 1}"
-    config = load("pretrain/in1k", [mix])
+    mix_and_set = [mix, "evaluations.finetune.robustness.finetune={catalog: images}"]
+    config = load("pretrain/in1k", mix_and_set)
     for path, _, _ in dotted_fields():
         value = to_dict(config)
         for name in path.replace("NAME", "finetune").split("."):
@@ -104,7 +105,7 @@ def test_a_setting_reaches_every_field():
         if value is None or path.endswith(("published.value", "published.source")):
             continue
         text = to_yaml_value(value)
-        assert load("pretrain/in1k", [mix, f"{path.replace('NAME', 'finetune')}={text}"]) == config
+        assert load("pretrain/in1k", [*mix_and_set, f"{path.replace('NAME', 'finetune')}={text}"]) == config
 
 
 def to_yaml_value(value: object) -> str:

@@ -23,9 +23,10 @@ from mae_dist.orchestrate.store import DriverLock, RunStore
 from mae_dist.report.publish import write_report
 from mae_dist.storage import StorageError
 from mae_dist.storage.client import TIMEOUT_VARIABLE
+from mae_dist.train.exporting import export
 from mae_dist.train.metrics import RunLog
 from mae_dist.train.training import Training
-from mae_dist.train.worker import build_task, export
+from mae_dist.train.worker import build_task
 from tests.faults.s3_proxy import S3Proxy, s3_proxy
 from tests.train.test_guard_and_metrics import LINE
 

@@ -15,6 +15,7 @@ from mae_dist import storage
 from mae_dist.data.catalog import Catalog, metadata_of
 from mae_dist.data.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES, suffix_of
 from mae_dist.data.readers import ava, folds, kinetics, something
+from mae_dist.data.readers.corruptions import read_corruptions
 from mae_dist.data.readers.folders import read_images, read_videos
 from mae_dist.data.readers.lists import LIST_SUFFIXES, read_list
 from mae_dist.data.readers.parquet import read_parquet
@@ -37,6 +38,10 @@ class Kind(NamedTuple):
 KINDS: dict[str, Kind] = {
     "images": Kind(read_images, "a folder of images, one subfolder per class or flat (ImageNet, CIFAR)"),
     "videos": Kind(read_videos, "a folder of videos, likewise"),
+    "corruptions": Kind(
+        read_corruptions,
+        "a folder of images as CORRUPTION/SEVERITY/CLASS/IMAGE (ImageNet-C, to be tested on)",
+    ),
     "list": Kind(read_list, 'lines of "path" or "path label", separated by comma, tab, semicolon or space'),
     "shards": Kind(read_parquet, "Parquet files with a column of encoded images or videos"),
     "tars": Kind(read_tars, "WebDataset shards: tar files with images or videos, .cls or .json labels"),

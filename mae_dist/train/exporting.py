@@ -1,0 +1,69 @@
+"""What a training leaves for others: its weights with a card that says how to use them."""
+
+from __future__ import annotations
+
+from typing import TypeGuard
+
+from mae_dist import storage
+from mae_dist.data.mix import Samples, describe
+from mae_dist.model.classifier import Classifier
+from mae_dist.model.weights import classifier, native
+from mae_dist.train.tasks import ClassifyTask, PretrainTask
+from mae_dist.train.training import Training
+
+
+def is_fine_tuned(task: object) -> TypeGuard[ClassifyTask]:
+    """Whether the task made a whole classifier; a probe is a head on weights that are there already."""
+    return isinstance(task, ClassifyTask) and isinstance(task.model, Classifier)
+
+
+def export(training: Training, task: PretrainTask | ClassifyTask, samples: Samples) -> None:
+    """Write the weights and their model card into the output folder, unless it is a later driver's."""
+    if training.fence is not None:
+        training.fence.check()
+    if isinstance(task, PretrainTask):
+        card = _card(training, samples)
+        data, text = native.to_bytes(task.model.state_dict(), card), native.card_markdown(card)
+    else:
+        data, text = _classifier(training, task, samples)
+    storage.write_bytes(training.export, data)
+    storage.write_bytes(storage.join(training.output, "export", "model_card.md"), text.encode())
+
+
+def _classifier(training: Training, task: ClassifyTask, samples: Samples) -> tuple[bytes, str]:
+    protocol = training.protocol
+    assert protocol is not None
+    about = {"Evaluation": str(training.evaluation), "Started from": training.weights or "random weights"}
+    card = classifier.ClassifierCard(
+        model=_card(training, samples, **about), classes=tuple(samples.classes), pool=protocol.head.pool
+    )
+    return classifier.to_bytes(task.model.state_dict(), card), classifier.classifier_markdown(card)
+
+
+def _card(training: Training, samples: Samples, **about: str) -> native.ModelCard:
+    config = training.config
+    # The source that the user named, not the path of this run's copy of the list.
+    provenance = {
+        "Run": config.name,
+        "Samples": describe(samples, _sources(training)),
+        "Length": str(training.train.length),
+    }
+    if training.protocol is None:
+        provenance["Mask"] = f"{config.mask.kind} {config.mask.ratio:g}"
+    return native.ModelCard(
+        architecture=config.model.architecture,
+        frames=config.input.frames,
+        height=config.input.height,
+        width=config.input.width,
+        mean=config.input.mean,
+        std=config.input.std,
+        target=config.target.kind,
+        provenance=provenance | about,
+    )
+
+
+def _sources(training: Training) -> list[str]:
+    data = training.config.data
+    if training.protocol is not None and data.labelled is not None:
+        return [data.mix[data.labelled].catalog]
+    return list(data.sources.values())
