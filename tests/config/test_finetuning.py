@@ -19,8 +19,8 @@ def test_some_of_the_last_blocks_may_be_fine_tuned(given):
 def test_blocks_that_are_not_there_are_told(given):
     found = mistakes("pretrain/in1k", CATALOG, f"evaluations.finetune.trainable_blocks={given}")
     assert (
-        "evaluations.finetune.trainable_blocks: must be 0, 0.5 (the MLP of the last block), 1, 1.5, ... up to "
-        f"12, the blocks of mae_base, or null for everything; got {given:g} (from --set"
+        "evaluations.finetune.trainable_blocks: must be 0, 0.5 (the MLP of the last block), 1, 1.5, ... up "
+        f"to 12, the blocks of mae_base, or null for everything; got {given:g} (from --set"
     ) in found
 
 
@@ -49,10 +49,44 @@ def test_an_odd_micro_batch_cannot_be_mixed():
 
 
 def test_frames_spread_over_the_whole_video_have_no_rate():
-    found = mistakes(
-        "pretrain/k400", CATALOG, "input.sample_fps=4", "evaluations.finetune.sampling=uniform"
-    )
+    found = mistakes("pretrain/k400", CATALOG, "input.sample_fps=4", "evaluations.finetune.sampling=uniform")
     assert (
         "evaluations.finetune.sampling: uniform does not use input.sample_fps, got 4.0; null there, or dense "
-        "here (from --set evaluations.finetune.sampling=uniform)"
+        "(from --set evaluations.finetune.sampling=uniform)"
     ) in found
+
+
+@pytest.mark.parametrize(
+    ("setting", "problem"),
+    [
+        (
+            "linear_probe.robustness.a={catalog: a}",
+            "linear_probe.robustness: is not used by linear_probe; leave it out, or protocol finetune",
+        ),
+        (
+            "finetune.robustness={a/b: {catalog: a}}",
+            "finetune.robustness.a/b: becomes part of a folder's name: letters, digits, '-' and '_' only",
+        ),
+        (
+            "finetune.robustness.a.views={clips: 3}",
+            "finetune.eval_batch: must be a multiple of robustness.a.views.clips * crops = 3, whose",
+        ),
+        (
+            "finetune.robustness.a.layout=folders",
+            "finetune.robustness.a.layout: must be one of classes, corruptions",
+        ),
+    ],
+)
+def test_other_test_sets_are_checked_before_anything_starts(setting, problem):
+    assert f"evaluations.{problem}" in mistakes("pretrain/in1k", CATALOG, f"evaluations.{setting}")
+
+
+def test_the_recipe_knows_imagenets_other_sets_and_leaves_them_out_until_their_place_is_given():
+    sets = load("pretrain/in1k", [CATALOG]).evaluations["finetune"].robustness
+    assert {name: (its.layout, its.published.value) for name, its in sets.items()} == {
+        "c": ("corruptions", 51.7),
+        "a": ("classes", 35.9),
+        "r": ("classes", 48.3),
+        "sketch": ("classes", 34.5),
+    }
+    assert all(its.catalog is None for its in sets.values())

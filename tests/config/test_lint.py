@@ -255,6 +255,7 @@ def test_checks_read_fields_that_exist():
     known = {path for path, _, _ in dotted_fields()}
     sections = {path.rpartition(".")[0] for path in known} | {path.partition(".")[0] for path in known}
     sections |= {path.partition(".NAME")[0] for path in known}
+    sections |= {path.rpartition(".NAME")[0] for path in known}
     for check in CHECKS:
         assert set(check.reads) <= known | sections
     for check in EVALUATION_CHECKS:

@@ -96,7 +96,10 @@ def test_a_duration_is_written_as_it_is_read(duration, text):
 
 def test_a_setting_reaches_every_field():
     mix = "data.mix.finetune={catalog: images, weight: 1}"
-    mix_and_set = [mix, "evaluations.finetune.robustness.finetune={catalog: images}"]
+    mix_and_set = [
+        mix,
+        "evaluations.finetune.robustness.finetune={catalog: images, published: {value: 1, source: us}}",
+    ]
     config = load("pretrain/in1k", mix_and_set)
     for path, _, _ in dotted_fields():
         value = to_dict(config)
