@@ -11,7 +11,7 @@ from rich.console import Console
 
 from mae_dist.cli.config import add_recipe_arguments, add_set_argument
 from mae_dist.config.load import load
-from mae_dist.config.problems import ConfigError
+from mae_dist.config.problems import ConfigError, Problem
 from mae_dist.config.schema import RunConfig
 
 
@@ -28,16 +28,19 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def main(recipe: str, arguments: Sequence[str] | None = None) -> int:
-    """A job script's whole body: run this recipe with the command line's changes; returns the exit status."""
+def main(recipe: str, arguments: Sequence[str] | None = None, *, needs: Sequence[str] = ()) -> int:
+    """A job script's whole body: run this recipe with the command line's changes; returns the exit status.
+
+    `needs` are fields that have to be given although a recipe can do without them.
+    """
     parser = argparse.ArgumentParser(description=f"Run the recipe {recipe}.")
     parser.add_argument("--recipe", default=recipe, help="another recipe by name, or a YAML file")
     add_set_argument(parser)
     _add_options(parser)
-    return run(parser.parse_args(arguments))
+    return run(parser.parse_args(arguments), needs=needs)
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace, *, needs: Sequence[str] = ()) -> int:
     """0 if every step is done, 1 if one failed, 2 if the run cannot work as asked; nothing was started then.
 
     2 also if its storage stops answering; the same command goes on from there. 3 if another driver does this
@@ -46,6 +49,10 @@ def run(arguments: argparse.Namespace) -> int:
     settings = arguments.settings + ([f"storage={arguments.storage}"] if arguments.storage else [])
     try:
         config = load(arguments.recipe, settings)
+        missing = [name for name in needs if getattr(config, name) is None]
+        if missing:
+            told = [Problem(name, f"required here; give --set {name}=URI") for name in missing]
+            raise ConfigError(arguments.recipe, told)
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2

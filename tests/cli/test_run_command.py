@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from mae_dist.cli import run
 from mae_dist.cli.main import main
+from mae_dist.config.tree import recipe_names
 from mae_dist.orchestrate import runner
 
 ROOT = Path(__file__).parents[2]
@@ -107,3 +109,30 @@ def test_a_job_answers_a_mistake_on_one_screen_with_status_2(job, tmp_path):
     assert "sed: no such field; did you mean 'seed'? (from --set sed=3)" in done.stderr
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("job", JOBS, ids=lambda path: path.stem)
+def test_a_job_is_short_and_its_recipe_is_packaged(job):
+    text = job.read_text()
+    [recipe] = re.findall(r'main\("([a-z0-9_/]+)"', text)
+    assert recipe in recipe_names()
+    assert len(text.splitlines()) <= 40
+
+
+def test_weights_are_evaluated_by_a_job_that_asks_for_them(tmp_path, capsys):
+    data = ["--set", "data.catalog=images", "--set", "data.test_catalog=images"]
+    assert run.main("pretrain/in1k", data, needs=("weights",)) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        "pretrain/in1k: 1 problem(s)",
+        "  weights: required here; give --set weights=URI",
+    ]
+    assert run.main("pretrain/in1k", [*data, "--set", "weights=nowhere"], needs=("weights",)) == 2
+    error = capsys.readouterr().err
+    assert f"weights: {tmp_path}/nowhere/export/model.safetensors: no such file" in error
+
+
+def test_other_test_sets_are_looked_for_where_the_command_is_given(tmp_path, capsys):
+    asked = ["--set", "data.catalog=images", "--set", "evaluations.finetune.robustness.a.catalog=imagenet-a"]
+    assert main(["run", "pretrain/in1k", *asked, "--dry-run"]) == 2
+    path = "evaluations.finetune.robustness.a.catalog"
+    assert f"{path}: {tmp_path}/imagenet-a: no such file or folder" in capsys.readouterr().err

@@ -59,7 +59,9 @@ def test_drawn_samples_need_nothing_to_be_there(config):
 def test_each_source_is_opened_once(config, labelled, monkeypatch):
     opened: list[str] = []
     original = sources.open_source
-    monkeypatch.setattr(sources, "open_source", lambda source: (opened.append(source), original(source))[1])
+    monkeypatch.setattr(
+        sources, "open_source", lambda source, **kind: (opened.append(source), original(source, **kind))[1]
+    )
     inputs = check_inputs(
         config(f"data.catalog={labelled}", "data.test_catalog=drawn://moving_clips?samples=8")
     )

@@ -23,9 +23,7 @@ from tests.train.test_training import catalog
 def fine_tuned(folder, evaluation: str = "finetune", **head: str) -> tuple[Training, ClassifyTask]:
     settings = [f"evaluations.finetune.head.{name}={value}" for name, value in head.items()]
     config = load("pretrain/demo", ["data.catalog=images", *settings])
-    training = Training(
-        config=config, output=str(folder), catalog="catalog.parquet", evaluation=evaluation
-    )
+    training = Training(config=config, output=str(folder), catalog="catalog.parquet", evaluation=evaluation)
     task = build_task(training, num_classes=2)
     assert isinstance(task, ClassifyTask)
     return training, task
@@ -36,7 +34,7 @@ def test_an_export_answers_as_the_weights_that_were_fine_tuned(tmp_path):
     export(training, task, catalog())
     loaded, card = classifier.load_classifier(storage.read_bytes(training.export))
     torch.manual_seed(0)
-    patches = patchify(torch.rand(2, 4, 64, 64, 3), patch=16, tubelet=2)
+    patches = patchify(torch.rand(2, 4, 64, 64, 3), patch=8, tubelet=2)
     torch.testing.assert_close(loaded(patches), task.model.eval()(patches))
     assert card.classes == ("cat", "dog")
     assert card.model.provenance["Evaluation"] == "finetune"
@@ -75,7 +73,7 @@ def test_weights_that_do_not_fit_their_card_are_refused(tmp_path):
     export(training, task, catalog())
     _, card = classifier.load_classifier(storage.read_bytes(training.export))
     more = dataclasses.replace(card, classes=("cat", "dog", "eel"))
-    with pytest.raises(WeightsError, match="the weights do not fit their card: .*head"):
+    with pytest.raises(WeightsError, match=r"the weights do not fit their card: .*head"):
         classifier.load_classifier(classifier.to_bytes(task.model.state_dict(), more))
 
 
