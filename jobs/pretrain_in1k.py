@@ -10,6 +10,10 @@ The paper's 64 GPUs, the same global batch:
 
     ... --set resources.workers=64 --set train.micro_batch=64
 
+Other test sets for the fine-tuned weights, from classes found by name (ImageNet-A, -R, -Sketch, -C):
+
+    ... --set evaluations.finetune.robustness.a.catalog=s3://bucket/imagenet-a
+
 Any folder of images will do: --set data.catalog=photos --set evaluations={}. Check and print the steps, start
 nothing: --dry-run. Every field: `mae-dist config show pretrain/in1k --set data.catalog=any`. Submitted again,
 the job does what is missing.

@@ -174,3 +174,62 @@ def test_every_required_field_has_a_stand_in():
 def test_an_empty_mapping_means_none_of_it():
     assert load("pretrain/k400", [CATALOG]).evaluations
     assert load("pretrain/k400", [CATALOG, "evaluations={}"]).evaluations == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "lr", "batch", "epochs"),
+    [
+        ("finetune/in1k", 5e-4, 1024, 100),
+        ("finetune/in1k_scratch", 1e-4, 4096, 300),
+        ("finetune/k400", 1e-3, 512, 100),
+        ("finetune/k400_1600", 5e-4, 384, 75),
+        ("finetune/ssv2", 5e-4, 512, 50),
+        ("finetune/ucf101", 5e-4, 128, 100),
+        ("finetune/hmdb51", 1e-3, 128, 50),
+        ("probe/ssv2", 0.1, 1024, 100),
+        ("probe/in1k", 0.1, 16384, 90),
+    ],
+)
+def test_recipes_have_the_authors_numbers_whether_they_count_samples_or_crops(name, lr, batch, epochs):
+    """Theirs are of decoded samples: a learning rate for 256 of them, a batch, passes over the data."""
+    train = load_section(name).training
+    assert train.peak_lr == pytest.approx(lr * batch / 256)
+    assert train.global_batch == batch * train.repeats
+    assert train.length == Duration(epochs * train.repeats, "epochs")
+
+
+@pytest.mark.parametrize(
+    ("name", "frames_apart", "hidden", "batch", "epochs", "peak_lr"),
+    [
+        ("pretrain/k400", 4, 0.9, 1024, 800, 6e-4),
+        ("pretrain/ssv2", 2, 0.9, 1024, 800, 6e-4),
+        ("pretrain/ucf101", 4, 0.75, 192, 3200, 2.25e-4),
+        ("pretrain/hmdb51", 2, 0.75, 192, 4800, 2.25e-4),
+    ],
+)
+def test_video_pretraining_is_that_of_the_paper(name, frames_apart, hidden, batch, epochs, peak_lr):
+    config = load(name, [CATALOG])
+    assert (config.input.frame_stride, config.mask.ratio) == (frames_apart, hidden)
+    assert (config.train.global_batch, config.train.length) == (batch, Duration(epochs, "epochs"))
+    assert config.train.peak_lr == pytest.approx(peak_lr)
+
+
+@pytest.mark.parametrize("name", ["pretrain/ssv2", "finetune/ssv2", "probe/ssv2"])
+def test_nothing_is_mirrored_where_left_and_right_are_labels(name):
+    config = load(name, [CATALOG]) if name.startswith("pretrain") else load_section(name)
+    assert not config.augment.flip
+
+
+def test_every_protocol_is_in_the_short_experiment_on_cifar10():
+    evaluations = load("pretrain/cifar10_protocols", [CATALOG]).evaluations
+    assert {name: its.protocol for name, its in evaluations.items()} == {
+        "linear_probe": "linear_probe",
+        "feature_probe": "feature_probe",
+        "knn": "knn",
+        "finetune": "finetune",
+        "partial": "finetune",
+        "scratch": "finetune",
+    }
+    assert evaluations["partial"].trainable_blocks == 2
+    assert evaluations["scratch"].start_from == ("random",)
+    assert evaluations["scratch"].training.optim.layer_decay is None
