@@ -53,6 +53,7 @@ ROOMS = {
     "av": {"data/video/"},
     "torchcodec": {"data/video/torchcodec.py"},
     "simplejpeg": {"data/jpeg.py"},
+    "mlflow": {"report/tracking.py"},
     "fsspec": {"storage/"},
     "s3fs": {"storage/"},
     "boto3": {"storage/"},

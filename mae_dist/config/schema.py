@@ -183,6 +183,9 @@ class LogConfig:
     """Say what holds the data back when the device waits for it more than this share of the time."""
     ledger: bool = False
     """Write the sample ids and pixel digests of every micro-batch to ledger/ in the run directory."""
+    mlflow: str | None = None
+    """MLflow server (http://..., or what else MLflow takes) that is told the numbers of the report; needs the
+    extra mae_dist[mlflow]. Null: none."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

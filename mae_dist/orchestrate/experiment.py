@@ -35,7 +35,8 @@ from mae_dist.orchestrate.preflight import people_input
 from mae_dist.orchestrate.provenance import environment
 from mae_dist.orchestrate.robustness import robustness_steps
 from mae_dist.orchestrate.step import Demand, Step
-from mae_dist.report.publish import write_report
+from mae_dist.report.publish import read_documents, write_report
+from mae_dist.report.tracking import log_report
 from mae_dist.storage.fence import Fence
 from mae_dist.train.launch import run_training
 from mae_dist.train.training import Training
@@ -207,7 +208,10 @@ def run_report(job: Job, output: str, inputs: Mapping[str, str]) -> dict[str, An
     run = output.removesuffix("/report")
     where = storage.join(run, "environment.json")
     storage.write_json(where, storage.read_json(where) | _catalogs(run, job.config))
-    return {"state": write_report(run)["state"]}
+    report = write_report(run)
+    if job.config.log.mlflow is not None:
+        log_report(report, read_documents(run), tracking_uri=job.config.log.mlflow)
+    return {"state": report["state"]}
 
 
 def prepare(uri: str, config: RunConfig, *, cluster: Mapping[str, float], use_gpu: bool) -> None:

@@ -24,6 +24,7 @@ from mae_dist.data.turns import whole_weights
 from mae_dist.model.weights.header import WeightsError
 from mae_dist.orchestrate.given import identify_weights
 from mae_dist.orchestrate.shortage import no_node_carries
+from mae_dist.report import tracking
 
 _PEOPLE = "people of "
 _NO_CORRUPTIONS = (
@@ -98,6 +99,9 @@ def check_inputs(config: RunConfig) -> dict[str, str]:
             "data.test_catalog: the evaluations need samples to be scored on; give "
             "--set data.test_catalog=URI, or --set evaluations={} for none"
         )
+    untold = tracking.problem(config.log.mlflow)
+    if untold is not None:
+        problems.append(untold)
     if problems:
         raise PreflightError(config.name, problems)
     return inputs if not config.data.mix else _of_mix(config.data, inputs)

@@ -13,13 +13,13 @@ def section(title: str, *children: str | None) -> Html:
     return tag("section", tag("h2", title), *children, id=title.lower())
 
 
-def card(title: str, value: str, note: str, *, tone: str | None = None) -> Html:
+def card(title: str, value: str, *notes: str, tone: str | None = None) -> Html:
     """One headline number: what it is, the number, what it means."""
     return tag(
         "div",
         tag("h3", title),
         tag("p", value, class_="value"),
-        tag("p", note, class_="note"),
+        *[tag("p", note, class_="note") for note in notes],
         class_=f"card {tone}" if tone else "card",
     )
 
@@ -28,6 +28,14 @@ def table(columns: Sequence[str], rows: Sequence[Html], *, class_: str) -> Html:
     """A table with a heading above each column; `rows` are <tr> elements."""
     head = tag("tr", *[tag("th", column, scope="col") for column in columns])
     return tag("table", tag("thead", head), tag("tbody", *rows), class_=class_)
+
+
+def meter(value: float | None, largest: float, *, is_model: bool = False) -> Html | None:
+    """A bar as long as a value is of the largest; None where it is not known. The model's has its colour."""
+    if not wording.is_number(value) or largest <= 0:
+        return None
+    width = f"width:{100 * max(0.0, value) / largest:.1f}%"
+    return tag("span", class_="model" if is_model else "trivial", style=width)
 
 
 def definitions(mapping: Mapping[str, object]) -> Html:

@@ -1,6 +1,6 @@
 """The page: one HTML file that needs nothing else, on a wide screen, a phone or paper, light or dark.
 
-report dict + run files -> sections (results, reconstruction, training) -> page with stylesheet inside
+report dict + gallery -> a file per section (results, checkpoints, ...) -> page with its stylesheet
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ from importlib import resources
 from typing import Any
 
 from mae_dist.report import results, training, wording
+from mae_dist.report.checkpoints import checkpoints, warnings
 from mae_dist.report.markup import Html, join, raw, tag
 from mae_dist.report.reconstruction import reconstruction
 from mae_dist.report.run_files import RunFiles
+from mae_dist.report.steps import steps
 
 Report = Mapping[str, Any]
 
@@ -27,16 +29,24 @@ def page(report: Report, run: RunFiles) -> str:
     target = (config.get("target") or {}).get("kind", "")
     sections = {
         "Evaluations": results.evaluations(report),
+        "Checkpoints": checkpoints(report),
         "Reconstruction": reconstruction(report["reconstruction"], run.gallery, target=target),
-        "Curves": training.curves(report, run),
+        "Curves": training.curves(report),
         "Data": training.data(report, unit=unit),
+        "Steps": steps(report),
         "Provenance": training.provenance(report, config_text=run.config_text),
     }
     shown = {title: section for title, section in sections.items() if section is not None}
     body = tag(
         "body",
         _header(report, list(shown)),
-        tag("main", results.unfinished(report), results.headline(report, unit=unit), *shown.values()),
+        tag(
+            "main",
+            warnings(report),
+            results.unfinished(report),
+            results.headline(report, unit=unit),
+            *shown.values(),
+        ),
         tag(
             "footer",
             tag("p", f"Made {report['created_utc']}. All numbers of this page are in report.json beside it."),

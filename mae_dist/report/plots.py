@@ -32,8 +32,6 @@ _VARIABLES = {
     RANDOM: "var(--random)",
     PUBLISHED: "var(--published)",
 }
-MAX_POINTS = 300
-"""A longer curve is drawn as the mean of equal stretches, in a band from their smallest to their largest."""
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.size": 10,
@@ -61,70 +59,109 @@ _STYLE: dict[Any, Any] = {
 }
 _WIDTH = 5.2
 """Inches. At 72 points each a plot is about as wide as a phone, so its text keeps its size there."""
+_TALL = 4.1
 
-Line = Mapping[str, Any]
+Curve = Mapping[str, Any]
+"""One of curves.py."""
 
 
-def loss_curve(lines: Sequence[Line]) -> Html | None:
-    """Pretraining loss over steps, and the learning rate below it; None with fewer than two points."""
+def loss_curve(curves: Mapping[str, Curve | None]) -> Html | None:
+    """Pretraining loss over steps, learning rate and gradient norm below it; None without a loss."""
+    panes = [("loss", "Loss", 3), ("lr", "Learning rate", 1), ("grad_norm", "Gradient norm", 1)]
+    shown = [pane for pane in panes if curves[pane[0]] is not None]
 
     def draw(figure: Figure) -> None:
-        above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
-        _curve(above, lines, "loss", PRETRAINED)
-        _curve(below, lines, "lr", MUTED)
-        above.set_title("Loss", **_TITLE)
-        below.set_title("Learning rate", **_TITLE)
-        below.set_ylim(bottom=0)
-        below.yaxis.set_major_locator(MaxNLocator(nbins=2))
-        below.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        below.set_xlabel("step")
+        ratios = [height for _, _, height in shown]
+        all_axes = figure.subplots(len(shown), 1, sharex=True, height_ratios=ratios, squeeze=False)[:, 0]
+        for axes, (field, title, height) in zip(all_axes, shown, strict=True):
+            _curve(axes, curves[field], PRETRAINED if field == "loss" else MUTED)
+            axes.set_title(title, **_TITLE)
+            if height == 1:
+                axes.set_ylim(bottom=0)
+                axes.yaxis.set_major_locator(MaxNLocator(nbins=2))
+                axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        all_axes[-1].set_xlabel("step")
 
-    return (
-        _drawn(draw, "loss", 3.2, "Pretraining loss and learning rate over steps")
-        if _has(lines, "loss")
-        else None
-    )
+    if curves["loss"] is None:
+        return None
+    return _drawn(draw, "loss", _TALL, "Pretraining loss, learning rate and gradient norm over steps")
 
 
-def speed_curve(lines: Sequence[Line]) -> Html | None:
+def speed_curve(curves: Mapping[str, Curve | None]) -> Html | None:
     """Samples per second and the share of time spent waiting for data, over steps."""
 
     def draw(figure: Figure) -> None:
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 2])
-        _curve(above, lines, "samples_per_second", PRETRAINED)
-        _curve(below, lines, "data_wait_share", PUBLISHED, scale=100)
+        _curve(above, curves["samples_per_second"], PRETRAINED)
+        _curve(below, curves["data_wait_share"], PUBLISHED, scale=100)
         above.set_title("Samples per second", **_TITLE)
         above.set_ylim(bottom=0)
         below.set_title("Step time spent waiting for data, %", **_TITLE)
         below.set_ylim(0, max(5.0, below.get_ylim()[1]))
         below.set_xlabel("step")
 
-    if not _has(lines, "samples_per_second"):
+    if curves["samples_per_second"] is None:
         return None
-    return _drawn(draw, "speed", 3.2, "Throughput and data wait over steps")
+    return _drawn(draw, "speed", _TALL, "Throughput and data wait over steps")
 
 
-def evaluation_curve(name: str, metric: str, by_start: Mapping[str, Sequence[Line]]) -> Html | None:
-    """Training loss of one evaluation from either start, and its metric where the lines have it."""
-    shown = [(start, lines) for start, lines in by_start.items() if _has(lines, "loss")]
-    if not shown:
+def evaluation_curve(name: str, trained: Sequence[Mapping[str, Any]]) -> Html | None:
+    """Training loss of one evaluation from either start, and its metric where it was logged.
+
+    `trained` are its entries among the report's curves; None without any.
+    """
+    if not trained:
         return None
-    has_metric = any(_has(lines, metric) for _, lines in shown)
+    has_metric = any(its["value"] is not None for its in trained)
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots(2 if has_metric else 1, 1, sharex=True, squeeze=False)[:, 0]
-        for start, lines in shown:
-            colour = PRETRAINED if start == "pretrained" else RANDOM
-            _curve(axes[0], lines, "loss", colour, legend=start)
+        for its in trained:
+            colour = PRETRAINED if its["start_from"] == "pretrained" else RANDOM
+            _curve(axes[0], its["loss"], colour, legend=its["start_from"])
             if has_metric:
-                _curve(axes[1], lines, metric, colour, legend=start)
+                _curve(axes[1], its["value"], colour)
         axes[0].set_title(f"{label(name)}: training loss", **_TITLE)
         axes[0].legend(loc="upper right", labelcolor=MUTED, fontsize=9)
         if has_metric:
-            axes[1].set_title(f"{label(metric)}, %", **_TITLE)
+            axes[1].set_title(f"{label(trained[0]['metric'])}, %", **_TITLE)
         axes[-1].set_xlabel("step")
 
     return _drawn(draw, f"curve-{name}", 3.4 if has_metric else 2.4, f"Curves of {label(name)}")
+
+
+def probe_curve(entry: Mapping[str, Any]) -> Html | None:
+    """One evaluation over the pretraining, its 95 % intervals, its best; None below two values.
+
+    `entry` is one of the report's probe_curves. Random weights are a line across.
+    """
+    points = [point for point in entry["points"] if is_number(point["value"])]
+    if len(points) < 2:
+        return None
+    unit = "step" if any(point["epoch"] is None for point in points) else "epoch"
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        places, values = [point[unit] for point in points], [point["value"] for point in points]
+        ends = zip(places, (point["interval"] for point in points), strict=True)
+        intervals = [(place, *interval) for place, interval in ends if interval]
+        if intervals:
+            axes.fill_between(*np.array(intervals).T, color=PRETRAINED, alpha=0.15, linewidth=0)
+        axes.plot(places, values, color=PRETRAINED, marker="o", markersize=4)
+        best = values.index(max(values))
+        axes.plot(places[best], values[best], "o", markersize=9, fillstyle="none", color=INK)
+        axes.annotate(decimal(values[best]), (places[best], values[best]), xytext=(0, 9), **_ABOVE)
+        if is_number(entry["random"]):
+            axes.axhline(entry["random"], color=RANDOM, linestyle=(0, (4, 3)))
+            place, across = (1, entry["random"]), ("axes fraction", "data")
+            axes.annotate("random init", place, xytext=(0, 4), xycoords=across, **_ABOVE | {"ha": "right"})
+        axes.set_title(f"{label(entry['name'])}: {label(entry['metric'])}, %", **_TITLE)
+        axes.margins(x=0.03, y=0.15)
+        axes.yaxis.set_major_locator(MaxNLocator(nbins=5))
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+        axes.set_xlabel(f"{unit} of pretraining")
+
+    return _drawn(draw, f"probe-{entry['name']}", 2.8, f"{label(entry['name'])} over the pretraining")
 
 
 def accuracy_bars(evaluations: Sequence[Mapping[str, Any]]) -> Html | None:
@@ -176,32 +213,18 @@ def _value(entry: Mapping[str, Any], start: str) -> bool:
 
 _PLAIN: dict[str, Any] = {"parse_math": False}  # a name may hold a dollar sign
 _TITLE: dict[str, Any] = {"loc": "left", "fontsize": 10, "color": INK, **_PLAIN}
-
-
-def _has(lines: Sequence[Line], field: str) -> bool:
-    return sum(is_number(line.get(field)) for line in lines) >= 2
+_ABOVE: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "color": MUTED, "fontsize": 9}
 
 
 def _curve(
-    axes: Axes,
-    lines: Sequence[Line],
-    field: str,
-    colour: str,
-    *,
-    scale: float = 1.0,
-    legend: str | None = None,
+    axes: Axes, curve: Curve | None, colour: str, *, scale: float = 1.0, legend: str | None = None
 ) -> None:
-    points = [(line["step"], scale * line[field]) for line in lines if is_number(line.get(field))]
-    stretches = np.array_split(
-        np.array(points, dtype=np.float64).reshape(-1, 2), min(len(points), MAX_POINTS) or 1
-    )
-    stretches = [stretch for stretch in stretches if len(stretch)]
-    steps = [stretch[-1, 0] for stretch in stretches]
-    axes.plot(steps, [stretch[:, 1].mean() for stretch in stretches], color=colour, label=legend)
-    if len(points) > MAX_POINTS:
-        low = [stretch[:, 1].min() for stretch in stretches]
-        high = [stretch[:, 1].max() for stretch in stretches]
-        axes.fill_between(steps, low, high, color=colour, alpha=0.2, linewidth=0)
+    if curve is not None:
+        steps = curve["step"]
+        axes.plot(steps, scale * np.array(curve["mean"]), color=colour, label=legend)
+        if curve["low"] is not None:
+            low, high = scale * np.array(curve["low"]), scale * np.array(curve["high"])
+            axes.fill_between(steps, low, high, color=colour, alpha=0.2, linewidth=0)
     axes.margins(x=0)
     axes.yaxis.set_major_locator(MaxNLocator(nbins=4))
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))

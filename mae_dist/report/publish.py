@@ -34,3 +34,9 @@ def page_uri(run_uri: str) -> str:
 def twin_uri(run_uri: str) -> str:
     """Where the machine-readable twin of the page lies."""
     return storage.join(run_uri, "report", "report.json")
+
+
+def read_documents(run_uri: str) -> dict[str, str]:
+    """What a reader may want beside the numbers, by its path in the run directory: page, twin and config."""
+    paths = ("report/index.html", "report/report.json", "config.yaml")
+    return {path: storage.read_bytes(storage.join(run_uri, path)).decode() for path in paths}

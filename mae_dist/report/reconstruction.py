@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mae_dist.report import wording
-from mae_dist.report.blocks import section
+from mae_dist.report.blocks import meter, section
 from mae_dist.report.gallery import (
     KINDS,
     Gallery,
@@ -48,7 +48,7 @@ def _errors(errors: Mapping[str, Any]) -> Html:
             "tr",
             tag("th", title, tag("span", explanation, class_="sub"), scope="row"),
             tag("td", wording.decimal(errors[name], places)),
-            tag("td", _bar(errors[name], largest, name), class_="meter"),
+            tag("td", meter(errors[name], largest, is_model=name == "model_mse"), class_="meter"),
         )
         for name, (title, explanation) in _PREDICTORS.items()
     ]
@@ -66,13 +66,6 @@ def _errors(errors: Mapping[str, Any]) -> Html:
         tag("p", lead, class_="lead"),
         tag("table", tag("tbody", *rows), class_="meters"),
     )
-
-
-def _bar(value: float | None, largest: float, name: str) -> Html | None:
-    if not wording.is_number(value) or not largest:
-        return None
-    width = f"width:{100 * value / largest:.1f}%"
-    return tag("span", class_="model" if name == "model_mse" else "trivial", style=width)
 
 
 def _pictures(npz: bytes, *, target: str) -> Html:

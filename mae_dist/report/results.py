@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mae_dist.report import plots, wording
 from mae_dist.report.blocks import card, definitions, section, table
+from mae_dist.report.classes import confusion, per_class
 from mae_dist.report.markup import Html, join, tag
 from mae_dist.report.schedule_note import schedule_note
+from mae_dist.report.tried import tried
 
 Report = Mapping[str, Any]
 
-_PER_CLASS = {"frame_map": "Average precision per action, %"}
 _STATE_WORDS = {"failed": "failed", "missing": "not run"}
+_PLACE = re.compile(r"(.+)( from \w+ weights| at step \d+)")
+"""Of what is unfinished: an evaluation, and which one of it."""
 
 
 def headline(report: Report, *, unit: str) -> Html:
     """The handful of numbers that a reader came for. `unit` is what a sample is: clip or image."""
     pretraining, reconstruction = report["pretraining"], report["reconstruction"]
-    cards = [_gain_card(entry) for entry in report["evaluations"] if entry["gain"] is not None]
+    cards = [_evaluation_card(entry) for entry in report["evaluations"] if _is_done(entry["pretrained"])]
     if reconstruction and reconstruction["ratio_to_best_trivial"] is not None:
         cards.append(
             card(
@@ -46,15 +50,36 @@ def headline(report: Report, *, unit: str) -> Html:
     return tag("div", *cards, class_="cards")
 
 
-def _gain_card(entry: Mapping[str, Any]) -> Html:
-    words = {"gain": "gain over random weights", "loss": "below random weights", "none": "no gain shown"}
+def _is_done(side: Mapping[str, Any] | None) -> bool:
+    return side is not None and side["state"] == "done"
+
+
+def _evaluation_card(entry: Mapping[str, Any]) -> Html:
+    """What the pretrained encoder reaches, how sure that is, its baseline and the published number."""
+    notes = []
+    if entry["pretrained"]["interval"]:
+        notes.append(f"95 % interval {_interval(entry['pretrained']['interval'])}")
+    if _is_done(entry["random"]):
+        notes.append(f"random init {wording.decimal(entry['random']['value'])}: {_gain_words(entry)}")
+    if entry["published"]:
+        notes.append(f"published {wording.decimal(entry['published']['value'])}")
     return card(
         wording.label(entry["name"]),
-        wording.signed(entry["gain"])
-        + (f" ± {wording.decimal(error)}" if (error := entry["gain_standard_error"]) is not None else ""),
-        f"points; {words.get(entry['verdict'], 'against random weights')}",
+        f"{wording.decimal(entry['pretrained']['value'])} %",
+        *(notes or ["no baseline"]),
         tone="good" if entry["verdict"] == "gain" else None,
     )
+
+
+def _gain_words(entry: Mapping[str, Any]) -> str:
+    words = {"gain": "gain", "loss": "below it by", "none": "no gain shown,"}.get(entry["verdict"], "")
+    is_below = entry["verdict"] == "loss"
+    gain = wording.decimal(-entry["gain"]) if is_below else wording.signed(entry["gain"])
+    return f"{words} {gain}".strip()
+
+
+def _interval(ends: Sequence[float]) -> str:
+    return f"{wording.decimal(ends[0])} to {wording.decimal(ends[1])}"
 
 
 def unfinished(report: Report) -> Html | None:
@@ -63,8 +88,8 @@ def unfinished(report: Report) -> Html | None:
         return None
     entries = []
     for entry in report["unfinished"]:
-        name, _, weights = entry["what"].partition(" from ")
-        what = f"{wording.label(name)} from {weights}" if weights else wording.label(name)
+        named = _PLACE.fullmatch(entry["what"])
+        what = wording.label(named[1]) + named[2] if named else wording.label(entry["what"])
         entries.append(tag("li", tag("strong", what), ": ", entry["reason"]))
     return tag(
         "aside",
@@ -89,8 +114,8 @@ def evaluations(report: Report) -> Html:
         tag(
             "p",
             "Accuracy on held-out samples in percent, of action detection the frame mAP, ± one standard "
-            "error where that is known. Random init is the same evaluation without pretraining; the gain is "
-            "the difference in percentage points.",
+            "error where that is known, and the 95 % interval. Random init is the same evaluation without "
+            "pretraining; the gain is the difference in percentage points.",
             class_="lead",
         ),
         table(columns, [_evaluation_row(entry) for entry in entries], class_="stack results"),
@@ -157,7 +182,11 @@ def _accuracy(side: Mapping[str, Any] | None) -> str:
         return wording.UNKNOWN
     if side["state"] != "done":
         return tag("span", _STATE_WORDS[side["state"]], class_=f"chip {side['state']}")
-    return tag("span", wording.decimal(side["value"]), _error(side["standard_error"]))
+    interval = side["interval"]
+    return join(
+        tag("span", wording.decimal(side["value"]), _error(side["standard_error"])),
+        tag("span", f"95 %: {_interval(interval)}", class_="sub") if interval else None,
+    )
 
 
 def _error(standard_error: float | None) -> Html | None:
@@ -211,25 +240,16 @@ def _faults_line(side: Mapping[str, Any] | None, start: str) -> Html | None:
 
 def _evaluation_details(entry: Mapping[str, Any]) -> Html | None:
     parts = [_faults_line(entry[start], start) for start in ("pretrained", "random")]
-    parts = [part for part in parts if part is not None]
+    parts += [tried(entry), confusion(entry), per_class(entry)]
     if entry["settings"]:
-        parts += [tag("h4", "Settings"), definitions(entry["settings"])]
-    if entry["per_class"]:
-        rows = [
-            tag(
-                "tr",
-                tag("th", str(row["class"]), scope="row"),
-                *[tag("td", wording.decimal(row[start])) for start in ("pretrained", "random")],
-                tag("td", wording.count(row["total"])),
-            )
-            for row in entry["per_class"]
-        ]
-        total = "Occurrences" if entry["metric"] == "frame_map" else "Test samples"
-        columns = ["Class", "Pretrained", "Random init", total]
-        parts += [
-            tag("h4", _PER_CLASS.get(entry["metric"], "Accuracy per class, %")),
-            tag("div", table(columns, rows, class_="compact"), class_="scroll"),
-        ]
-    if not parts:
+        parts.append(join(tag("h4", "Settings"), definitions(entry["settings"])))
+    if all(part is None for part in parts):
         return None
-    return tag("details", tag("summary", f"{wording.label(entry['name'])}: settings and classes"), *parts)
+    has = {
+        "what was tried": entry["tried"]["pretrained"] or entry["tried"]["random"],
+        "mistakes": entry["confusion"]["pretrained"] or entry["confusion"]["random"],
+        "classes": entry["per_class"],
+        "settings": entry["settings"],
+    }
+    listed = ", ".join(title for title, present in has.items() if present) or "faults"
+    return tag("details", tag("summary", f"{wording.label(entry['name'])}: {listed}"), *parts)

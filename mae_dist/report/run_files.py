@@ -7,6 +7,7 @@ there yet is None, a torn line is skipped and counted. What the numbers mean is 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,8 @@ from mae_dist import storage
 
 RECONSTRUCTION = "reconstruction"
 """Folder below evaluations/ that holds the reconstruction errors and the gallery."""
+PROBE_FOLDER = re.compile(r"(.+)-pretrained@(\d+)")
+"""Folder below evaluations/ of a checkpoint that was kept: (evaluation, pretraining step)."""
 
 
 class NotARunError(ValueError):
@@ -57,7 +60,9 @@ class RunFiles:
     torn_lines: int
     """Lines of the two files above that a kill cut off in the middle; they are not in the lists."""
     evaluations: list[EvaluationFiles]
-    """All but the reconstruction, by name of the folder."""
+    """All but the reconstruction and the probes, by name of the folder."""
+    probes: list[EvaluationFiles]
+    """Evaluations of checkpoints that were kept, `NAME-pretrained@STEP`."""
     reconstruction: EvaluationFiles | None
     gallery: bytes | None
     """evaluations/reconstruction/gallery.npz."""
@@ -65,6 +70,18 @@ class RunFiles:
     """The pretraining's DONE.json, or else its FAILED.json."""
     is_exported: bool
     """Whether export/ holds weights, which is the last thing that a pretraining writes."""
+    steps: Mapping[str, Any] | None
+    """steps.json, which the driver writes; None of a run that was made before there was one."""
+    checkpoints: list[str]
+    """Folders of checkpoints/."""
+
+    @property
+    def steps_by_output(self) -> dict[str, dict[str, Any]]:
+        """Entries of steps.json by the folder that each fills, with when they were `written`; {} without."""
+        if self.steps is None:
+            return {}
+        written = {"written": self.steps["written"]}
+        return {step["output"]: step | written for step in self.steps["steps"]}
 
 
 def read_config(run_uri: str) -> tuple[str, Mapping[str, Any]]:
@@ -97,6 +114,7 @@ def read_run(run_uri: str) -> RunFiles:
         for folder in storage.list_dir(evaluations_uri)
         if not folder.startswith(".")
     ]
+    probes = {files.folder for files in evaluations if PROBE_FOLDER.fullmatch(files.folder)}
     gallery_uri = storage.join(evaluations_uri, RECONSTRUCTION, "gallery.npz")
     return RunFiles(
         uri=run_uri,
@@ -106,11 +124,14 @@ def read_run(run_uri: str) -> RunFiles:
         metrics=metrics,
         faults=faults,
         torn_lines=torn_metrics + torn_faults,
-        evaluations=[files for files in evaluations if files.folder != RECONSTRUCTION],
+        evaluations=[files for files in evaluations if files.folder not in {RECONSTRUCTION, *probes}],
+        probes=[files for files in evaluations if files.folder in probes],
         reconstruction=next((files for files in evaluations if files.folder == RECONSTRUCTION), None),
         gallery=storage.read_bytes(gallery_uri) if storage.exists(gallery_uri) else None,
         done=read_record(run_uri),
         is_exported=storage.exists(storage.join(run_uri, "export", "model.safetensors")),
+        steps=_read_mapping(storage.join(run_uri, "steps.json")),
+        checkpoints=storage.list_dir(storage.join(run_uri, "checkpoints")),
     )
 
 

@@ -8,8 +8,6 @@ from typing import Any
 from mae_dist.report import plots, wording
 from mae_dist.report.blocks import definitions, one_line, section, table
 from mae_dist.report.markup import Html, join, tag
-from mae_dist.report.run_files import RunFiles
-from mae_dist.report.summary import evaluation_of
 
 Report = Mapping[str, Any]
 
@@ -17,16 +15,13 @@ FAULTS_SHOWN = 100
 """Rows of the table of faults; report.json has all."""
 
 
-def curves(report: Report, run: RunFiles) -> Html | None:
+def curves(report: Report) -> Html | None:
     """Loss, speed and the evaluations' curves; None where nothing was logged."""
-    drawings = [plots.loss_curve(run.metrics), plots.speed_curve(run.metrics)]
-    by_name: dict[str, dict[str, list[dict[str, Any]]]] = {}
-    for files in run.evaluations:
-        name, start = evaluation_of(files)
-        by_name.setdefault(name, {})[start] = files.metrics
+    known = report["curves"]
+    drawings = [plots.loss_curve(known["pretraining"]), plots.speed_curve(known["pretraining"])]
     for entry in report["evaluations"]:
-        lines = by_name.get(entry["name"], {})
-        drawings.append(plots.evaluation_curve(entry["name"], entry["metric"], lines))
+        trained = [its for its in known["evaluations"] if its["name"] == entry["name"]]
+        drawings.append(plots.evaluation_curve(entry["name"], trained))
     shown = [tag("figure", drawing) for drawing in drawings if drawing]
     return section("Curves", tag("div", *shown, class_="plots")) if shown else None
 
@@ -149,9 +144,15 @@ def provenance(report: Report, *, config_text: str) -> Html:
     if test_catalog:
         facts["Test catalog digest"] = tag("code", one_line(test_catalog.get("digest")))
     facts["Seed"] = one_line(known["config"].get("seed", 0))
+    commands = [
+        join(tag("dt", entry["what"]), tag("dd", tag("pre", tag("code", entry["command"]))))
+        for entry in report["reproduction"]
+    ]
     return section(
         "Provenance",
         definitions(facts),
+        tag("h3", "The same again"),
+        tag("dl", *commands, class_="commands"),
         tag("details", tag("summary", "Hardware"), definitions(known["hardware"] or {})),
         tag("details", tag("summary", "Versions"), definitions(known["versions"] or {})),
         tag("details", tag("summary", "Config"), tag("pre", tag("code", config_text))),

@@ -21,6 +21,8 @@ from mae_dist.report.publish import write_report
 from mae_dist.report.run_files import read_run
 from mae_dist.report.summary import summarise
 
+BEGUN = 1_760_000_000.0
+"""When the jobs of fake runs begin, in seconds since 1970."""
 _VOID = {"img", "meta", "br", "hr", "link", "input"}
 _ADDRESSES = {"src", "href", "srcset", "xlink:href", "action", "poster", "data", "background"}
 
@@ -164,6 +166,7 @@ class FakeRun:
             "top5": 90.0,
             "single_view": 50.0,
             "num_samples": 240,
+            "interval": [value - 1.96 * error, value + 1.96 * error],
             "per_class": [
                 {"class": "left", "correct": 30, "total": 120},
                 {"class": "right", "correct": 90, "total": 120},
@@ -174,6 +177,30 @@ class FakeRun:
         self.write_metrics(80, every=8, path=f"{folder}/metrics.jsonl")
         self.write(f"{folder}/result.json", json.dumps({**result, **changes}))
         self.write_done(folder)
+
+    def write_probe(self, name: str, step: int, value: float, error: float = 0.5, **changes: Any) -> None:
+        """The evaluation of a checkpoint that was kept."""
+        self.write_evaluation(name, f"pretrained@{step}", value, error, start_from="pretrained", **changes)
+        (self.root / f"evaluations/{name}-pretrained@{step}/metrics.jsonl").unlink()
+
+    def write_steps(
+        self, steps: list[dict[str, Any]], history: list[dict[str, Any]], *, written: float = 3600.0
+    ) -> None:
+        """steps.json; what is not given of a step or an attempt is that of one that went well.
+
+        Times are in seconds after the first job's beginning.
+        """
+        step: dict[str, Any] = {"key": "0" * 16, "state": "done", "reason": None, "attempt": 1, "priority": 0}
+        step |= {"needs": [], "started": None, "ended": None, "seconds": 0.0, "cpus": 2.0, "gpus": 0.0}
+        step |= {"log": None, "progress": None}
+        attempt = {"attempt": 1, "state": "done", "reason": None, "cpus": 2.0, "gpus": 0.0}
+        steps = [step | {"output": f"evaluations/{its['name']}"} | its for its in steps]
+        history = [attempt | its for its in history]
+        for entry in (*steps, *history):
+            for name in ("started", "ended"):
+                entry[name] = None if entry[name] is None else BEGUN + entry[name]
+        content = {"schema": 1, "driver": 1, "written": BEGUN + written, "ended": True}
+        self.write("steps.json", json.dumps(content | {"steps": steps, "history": history}))
 
     def write_done(self, folder: str, *, state: str = "done", reason: str | None = None) -> None:
         """DONE.json of an evaluation."""

@@ -161,8 +161,15 @@ def test_text_from_outside_is_shown_and_never_becomes_markup(page_of, fake_run, 
     fake_run.write_environment(command=text, hardware={text: text}, catalog={"uri": text, "digest": text})
     fake_run.write_metrics()
     fake_run.write_fault(1, 1, text, text)
+    fake_run.write_steps(
+        [{"name": text, "state": "failed", "reason": text, "log": text}],
+        [{"name": text, "state": text, "reason": text, "started": 0.0, "ended": 1.0}],
+    )
+    fake_run.write_probe(text.replace("/", ""), 1, 50.0)
     published = {"value": 1.0, "source": text}
     classes = [{"class": text, "correct": 1, "total": 2}]
+    mistakes = [{"class": text, "predicted": text, "count": 1}]
+    tried = [{"layer": 1, "pool": text, "validation": 50.0}]
     for start in ("pretrained", "random"):
         fake_run.write_metrics(60, path=f"evaluations/hostile-{start}/metrics.jsonl")
         result = {
@@ -173,6 +180,7 @@ def test_text_from_outside_is_shown_and_never_becomes_markup(page_of, fake_run, 
             "metric": text,
         }
         result |= {"published": published, "per_class": classes, "settings": {text: text}}
+        result |= {"confusion": mistakes, "table": tried}
         fake_run.write(f"evaluations/hostile-{start}/result.json", json.dumps(result))
         fake_run.write_done(f"evaluations/hostile-{start}")
     fake_run.write_done("evaluations/linear_probe-random", state="failed", reason=text)
@@ -197,3 +205,64 @@ def test_a_frame_map_is_called_so_and_its_gain_is_shown_without_an_error(page_of
         "Average precision per action, % Class Pretrained Random init Occurrences sit down 41.5 41.5 7"
         in text
     )
+
+
+def test_a_headline_has_its_interval_its_baseline_and_the_published_number(finished_page):
+    words = "Fine-tuning 71.5 % 95 % interval 68.6 to 74.4 random init 55.2: gain +16.2 published 80.0"
+    assert words in finished_page.text
+    assert "random init 39.8: no gain shown, +1.5" in finished_page.text
+
+
+def test_a_headline_below_random_weights_says_by_how_much(page_of, fake_run):
+    fake_run.write_config(evaluations=("knn",))
+    fake_run.write_evaluation("knn", "pretrained", 30.0)
+    fake_run.write_evaluation("knn", "random", 40.0)
+    words = "kNN 30.0 % 95 % interval 26.1 to 33.9 random init 40.0: below it by 10.0"
+    assert words in page_of(fake_run).text
+
+
+def test_the_heads_of_a_probe_are_shown_best_first_with_those_that_diverged_last(page_of, fake_run):
+    fake_run.write_config(evaluations=("feature_probe",))
+    heads = [
+        {"layer": layer, "pool": "class_token", "base_lr": lr, "weight_decay": 0.0, "validation": value}
+        for layer, lr, value in [(11, 0.1, 40.0), (12, 12.8, None), (12, 0.1, 42.5)]
+    ]
+    fake_run.write_evaluation("feature_probe", "pretrained", 41.0, table=heads)
+    fake_run.write_evaluation("feature_probe", "random", 31.0, table=heads[:1])
+    text = page_of(fake_run).text
+    assert (
+        "Layer Pooling Learning rate Weight decay Held-out accuracy, % "
+        "12 class token 0.1 0 42.5 chosen 11 class token 0.1 0 40.0 12 class token 12.8 0 diverged"
+    ) in text
+    assert (
+        "From random weights the best of 1: layer 11, pooling class token, learning rate 0.1, "
+        "weight decay 0; 40.0 % held-out."
+    ) in text
+
+
+def test_neighbours_are_shown_like_heads_and_a_long_list_says_what_it_leaves_out(page_of, fake_run):
+    fake_run.write_config(evaluations=("knn",))
+    rows = [{"layer": 12, "pool": "mean", "neighbours": k, "validation": 50.0 - k} for k in range(1, 21)]
+    fake_run.write_evaluation("knn", "pretrained", 41.0, table=rows)
+    text = page_of(fake_run).text
+    assert "Layer Pooling Neighbours Held-out accuracy, % 12 mean 1 49.0 chosen" in text
+    assert "8 more: see report.json." in text
+
+
+def test_the_most_frequent_mistakes_are_shown(page_of, fake_run):
+    fake_run.write_config(evaluations=("knn",))
+    mistakes = [{"class": "left", "predicted": "right", "count": 90}]
+    fake_run.write_evaluation("knn", "pretrained", 41.0, confusion=mistakes)
+    assert "Is Taken for Times Of its class left right 90 75.0 %" in page_of(fake_run).text
+
+
+def test_of_many_classes_the_best_and_the_worst_are_named(page_of, fake_run):
+    fake_run.write_config(evaluations=("knn",))
+    classes = [{"class": f"c{number}", "correct": number, "total": 20} for number in range(20)]
+    fake_run.write_evaluation("knn", "pretrained", 41.0, per_class=classes)
+    assert "Best: c19 95.0, c18 90.0, c17 85.0. Worst: c0 0.0, c1 5.0, c2 10.0." in page_of(fake_run).text
+
+
+def test_the_commands_that_reproduce_a_run_are_on_its_page(finished_page):
+    assert "The same again" in finished_page.text
+    assert "git checkout 0123abcd" in finished_page.text

@@ -6,9 +6,9 @@ import math
 import pytest
 
 from mae_dist import storage
+from mae_dist.report.pretraining import training_seconds
 from mae_dist.report.publish import write_report
 from mae_dist.report.run_files import NotARunError
-from mae_dist.report.summary import training_seconds
 
 
 def evaluation(report, name):
@@ -33,6 +33,7 @@ def test_the_gain_is_the_difference_and_its_error_adds_in_squares(report_of, fin
         "reason": None,
         "value": 71.5,
         "standard_error": 1.5,
+        "interval": [71.5 - 1.96 * 1.5, 71.5 + 1.96 * 1.5],
         "top5": 90.0,
         "single_view": 50.0,
         "num_samples": 240,
@@ -255,3 +256,87 @@ def test_a_frame_map_has_average_precisions_by_class_and_neither_error_nor_chanc
         {"class": "sit", "total": 7, "pretrained": 40.0, "random": None},
         {"class": "talk", "total": 3, "pretrained": 0.0, "random": None},
     ]
+
+
+HEADS = [
+    {"layer": 11, "pool": "mean", "base_lr": 0.1, "weight_decay": 0.0, "validation": 40.0},
+    {"layer": 12, "pool": "mean", "base_lr": 3.2, "weight_decay": 0.0, "validation": None},
+    {"layer": 12, "pool": "mean", "base_lr": 0.1, "weight_decay": 1e-4, "validation": 42.5},
+    {"layer": 12, "pool": "class_token", "base_lr": 0.1, "weight_decay": 0.0, "validation": 42.5},
+]
+
+
+def test_what_was_tried_is_listed_best_first_and_the_first_of_equals_before_the_other(report_of, fake_run):
+    fake_run.write_config(evaluations=("feature_probe",))
+    fake_run.write_evaluation("feature_probe", "pretrained", 41.0, table=HEADS)
+    tried = evaluation(report_of(fake_run), "feature_probe")["tried"]
+    assert tried == {"pretrained": [HEADS[2], HEADS[3], HEADS[0], HEADS[1]], "random": []}
+
+
+def test_mistakes_are_listed_with_their_share_of_the_class(report_of, fake_run):
+    fake_run.write_config(evaluations=("knn",))
+    mistakes = [
+        {"class": "left", "predicted": "right", "count": 30},
+        {"class": "right", "predicted": "left", "count": 60},
+        {"class": "gone", "predicted": "left", "count": 1},
+    ]
+    fake_run.write_evaluation("knn", "pretrained", 62.5, confusion=mistakes)
+    confusion = evaluation(report_of(fake_run), "knn")["confusion"]["pretrained"]
+    assert [(row["class"], row["count"], row["share"]) for row in confusion] == [
+        ("right", 60, 0.5),
+        ("left", 30, 0.25),
+        ("gone", 1, None),
+    ]
+
+
+def test_curves_have_every_logged_line_of_a_short_run(report_of, finished_run):
+    curves = report_of(finished_run)["curves"]
+    loss = curves["pretraining"]["loss"]
+    assert loss["step"] == list(range(20, 401, 20))
+    assert loss["mean"][-1] == pytest.approx(0.43)
+    assert loss["low"] is None
+    assert [(its["name"], its["start_from"]) for its in curves["evaluations"]] == [
+        ("linear_probe", "pretrained"),
+        ("linear_probe", "random"),
+        ("finetune", "pretrained"),
+        ("finetune", "random"),
+    ]
+
+
+def test_a_long_curve_is_thinned_to_means_between_their_extremes(report_of, fake_run):
+    fake_run.write_config()
+    lines = [{"step": step, "loss": float(step % 2)} for step in range(1, 3001)]
+    fake_run.write("metrics.jsonl", "\n".join(map(json.dumps, lines)))
+    loss = report_of(fake_run)["curves"]["pretraining"]["loss"]
+    assert len(loss["step"]) == 300
+    assert loss["step"][-1] == 3000
+    assert set(loss["mean"]) == {0.5}
+    assert (set(loss["low"]), set(loss["high"])) == ({0.0}, {1.0})
+
+
+def test_a_value_that_is_not_finite_leaves_a_gap_and_one_point_is_no_curve(report_of, fake_run):
+    fake_run.write_config()
+    fake_run.write(
+        "metrics.jsonl",
+        '{"step": 1, "loss": 1.0, "lr": 1}\n{"step": 2, "loss": null}\n{"step": 3, "loss": 2.0}\n',
+    )
+    curves = report_of(fake_run)["curves"]["pretraining"]
+    assert curves["loss"]["step"] == [1, 3]
+    assert curves["lr"] is None
+
+
+def test_the_commands_that_reproduce_a_run_begin_with_its_code(report_of, finished_run):
+    steps = report_of(finished_run)["reproduction"]
+    assert [entry["command"] for entry in steps] == [
+        "git checkout 0123abcd",
+        "python jobs/demo.py",
+        f"mae-dist run {finished_run.uri}/config.yaml --storage ELSEWHERE",
+        f"mae-dist report {finished_run.uri}",
+    ]
+    assert "uncommitted changes" in steps[0]["what"]
+
+
+def test_code_whose_revision_is_unknown_is_not_checked_out(report_of, fake_run):
+    fake_run.write_config()
+    fake_run.write_environment(code={"revision": "unknown", "dirty": None}, command=None)
+    assert [entry["command"].split()[0] for entry in report_of(fake_run)["reproduction"]] == ["mae-dist"] * 2
