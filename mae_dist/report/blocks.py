@@ -57,4 +57,6 @@ def one_line(value: object) -> str:
         return ", ".join(map(one_line, value))
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.6g}"
     return str(value)

@@ -19,7 +19,8 @@ published         {"value", "source"} or null. settings: of the evaluation, as i
 tried             {"pretrained": [...], "random": [...]}: what was chosen from on held-out training samples,
                   the best first, which is the one that was scored: of a probe {"layer", "pool", "base_lr",
                   "weight_decay", "validation"}, of kNN {"layer", "pool", "neighbours", "validation"};
-                  validation in percent, null if it diverged.
+                  validation in percent, null if it diverged. tried_standard_error: of the best one's, by the
+                  number of held-out samples, or null.
 per_class         [{"class", "total", "pretrained", "random"}], accuracies or average precisions in percent.
 confusion         {"pretrained": [...], "random": [...]}: the most frequent mistakes, [{"class", "predicted",
                   "count", "share"}]; share: of the class's test samples, null if not known.
@@ -114,6 +115,7 @@ def _evaluation(
         "chance": 100 * largest / sum(its["total"] for its in per_class) if largest else None,
         "published": known.get("published") or declared.get("published"),
         "tried": {start: _tried(results[start]) for start in STARTS},
+        "tried_standard_error": {start: _tried_error(results[start]) for start in STARTS},
         "per_class": per_class,
         "confusion": {start: _confusion(results[start]) for start in STARTS},
         "settings": known.get("settings"),
@@ -152,6 +154,14 @@ def _tried(result: Mapping[str, Any]) -> list[dict[str, Any]]:
     return sorted(
         rows, key=lambda row: row["validation"] if is_number(row.get("validation")) else -1.0, reverse=True
     )
+
+
+def _tried_error(result: Mapping[str, Any]) -> float | None:
+    best = next((row.get("validation") for row in _tried(result)), None)
+    num_samples = (result.get("settings") or {}).get("held_out_samples")
+    if not (is_number(best) and num_samples):
+        return None
+    return math.sqrt(best * (100 - best) / num_samples)
 
 
 def _per_class(pretrained: Mapping[str, Any], random: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -128,7 +128,7 @@ def _row(name: str, attempts: Sequence[Attempt], axis: Axis, now: float) -> Html
         for start, end in axis.cuts
     ]
     bars = [_bar(attempt, axis, now) for attempt in attempts]
-    many = f"{name}… ({len({its['name'] for its in attempts})})" if name.endswith("@") else name
+    many = f"{name} ×{len({its['name'] for its in attempts})}" if name.endswith("@") else name
     return tag(
         "div", tag("span", many, class_="what"), tag("div", *cuts, *bars, class_="track"), class_="row"
     )
@@ -145,7 +145,8 @@ def _bar(attempt: Attempt, axis: Axis, now: float) -> Html:
 
 def _box(axis: Axis, start: float, end: float) -> str:
     left = axis.place(start)
-    return f"left:{left:.2f}%;width:{axis.place(end) - left:.2f}%"
+    # What has only just begun is still seen at the right edge.
+    return f"left:min({left:.2f}%,100% - 3px);width:{axis.place(end) - left:.2f}%"
 
 
 def _grid(places: Sequence[float]) -> str:

@@ -58,9 +58,9 @@ def _evaluation_card(entry: Mapping[str, Any]) -> Html:
     """What the pretrained encoder reaches, how sure that is, its baseline and the published number."""
     notes = []
     if entry["pretrained"]["interval"]:
-        notes.append(f"95 % interval {_interval(entry['pretrained']['interval'])}")
+        notes.append(f"95 %: {_interval(entry['pretrained']['interval'])}")
     if _is_done(entry["random"]):
-        notes.append(f"random init {wording.decimal(entry['random']['value'])}: {_gain_words(entry)}")
+        notes += [f"random init {wording.decimal(entry['random']['value'])}", _gain_words(entry)]
     if entry["published"]:
         notes.append(f"published {wording.decimal(entry['published']['value'])}")
     return card(
@@ -72,14 +72,12 @@ def _evaluation_card(entry: Mapping[str, Any]) -> Html:
 
 
 def _gain_words(entry: Mapping[str, Any]) -> str:
-    words = {"gain": "gain", "loss": "below it by", "none": "no gain shown,"}.get(entry["verdict"], "")
-    is_below = entry["verdict"] == "loss"
-    gain = wording.decimal(-entry["gain"]) if is_below else wording.signed(entry["gain"])
-    return f"{words} {gain}".strip()
+    words = {"gain": "gain", "loss": "a loss,", "none": "no gain shown,"}.get(entry["verdict"], "difference")
+    return f"{words} {wording.signed(entry['gain'])}"
 
 
 def _interval(ends: Sequence[float]) -> str:
-    return f"{wording.decimal(ends[0])} to {wording.decimal(ends[1])}"
+    return f"{wording.decimal(ends[0])}–{wording.decimal(ends[1])}"
 
 
 def unfinished(report: Report) -> Html | None:
@@ -166,7 +164,10 @@ def _evaluation_row(entry: Mapping[str, Any]) -> Html:
 
 def _setting_words(entry: Mapping[str, Any]) -> str:
     side = entry["pretrained"] or entry["random"] or {}
-    words = [wording.label(entry["protocol"] or "protocol unknown"), wording.label(entry["metric"])]
+    protocol = wording.label(entry["protocol"] or "protocol unknown")
+    # The name of an evaluation often is that of its protocol.
+    words = [protocol] if protocol != wording.label(entry["name"]) else []
+    words.append(wording.label(entry["metric"]))
     if side.get("num_samples"):
         words.append(f"{wording.count(side['num_samples'])} test samples")
     views = (entry["settings"] or {}).get("views")
@@ -185,7 +186,7 @@ def _accuracy(side: Mapping[str, Any] | None) -> str:
     interval = side["interval"]
     return join(
         tag("span", wording.decimal(side["value"]), _error(side["standard_error"])),
-        tag("span", f"95 %: {_interval(interval)}", class_="sub") if interval else None,
+        tag("span", f"95 %: {_interval(interval)}", class_="sub interval") if interval else None,
     )
 
 
@@ -240,15 +241,16 @@ def _faults_line(side: Mapping[str, Any] | None, start: str) -> Html | None:
 
 def _evaluation_details(entry: Mapping[str, Any]) -> Html | None:
     parts = [_faults_line(entry[start], start) for start in ("pretrained", "random")]
-    parts += [tried(entry), confusion(entry), per_class(entry)]
-    if entry["settings"]:
-        parts.append(join(tag("h4", "Settings"), definitions(entry["settings"])))
+    settings = join(tag("h4", "Settings"), definitions(entry["settings"])) if entry["settings"] else None
+    columns = [tried(entry), per_class(entry), confusion(entry), settings]
+    shown = [tag("div", part) for part in columns if part is not None]
+    parts.append(tag("div", *shown, class_="columns") if shown else None)
     if all(part is None for part in parts):
         return None
     has = {
         "what was tried": entry["tried"]["pretrained"] or entry["tried"]["random"],
-        "mistakes": entry["confusion"]["pretrained"] or entry["confusion"]["random"],
         "classes": entry["per_class"],
+        "mistakes": entry["confusion"]["pretrained"] or entry["confusion"]["random"],
         "settings": entry["settings"],
     }
     listed = ", ".join(title for title, present in has.items() if present) or "faults"

@@ -13,8 +13,11 @@ from mae_dist.report.markup import Html, join, tag
 Report = Mapping[str, Any]
 
 COST_ROWS_SHOWN = 8
+LOST_SHOWN = 30
+"""Attempts that were lost; report.json has all."""
+_NOT_DONE = ("failed", "skipped", "cancelled")
 _TONES = {"done": "complete", "kept": "complete"}
-_TONES |= dict.fromkeys(("failed", "skipped", "cancelled"), "failed")
+_TONES |= dict.fromkeys(_NOT_DONE, "failed")
 
 
 def steps(report: Report) -> Html | None:
@@ -31,8 +34,9 @@ def steps(report: Report) -> Html | None:
             class_="lead",
         ),
         gantt(job["attempts"], job["written"]),
-        _table(report),
-        _failed_attempts(job),
+        _not_done(job),
+        _lost_attempts(job),
+        tag("details", tag("summary", f"All {wording.plural(len(job['steps']), 'step')}"), _table(report)),
         _cost(report["cost"]),
     )
 
@@ -52,24 +56,40 @@ def _table(report: Report) -> Html:
         ]
         if has_gpus:
             cells.append(tag("td", wording.significant(its["gpu_hours"]), data_label="GPU hours"))
-        state = tag("span", step["state"], class_=f"chip {_TONES.get(step['state'], '')}")
-        reason = tag("span", step["reason"], class_="sub") if step["reason"] else None
-        log = tag("span", tag("code", step["log"]), class_="sub") if step["log"] and reason else None
+        state = _chip(step["state"])
         rows.append(
-            tag(
-                "tr",
-                tag("th", step["name"], scope="row"),
-                tag("td", state, reason, log, data_label="State"),
-                *cells,
-            )
+            tag("tr", tag("th", step["name"], scope="row"), tag("td", state, data_label="State"), *cells)
         )
     return tag("div", table(columns, rows, class_="stack steps"), class_="scroll")
 
 
-def _failed_attempts(job: Mapping[str, Any]) -> Html | None:
+def _chip(state: str) -> Html:
+    return tag("span", state, class_=f"chip {_TONES.get(state, '')}")
+
+
+def _not_done(job: Mapping[str, Any]) -> Html | None:
+    """Steps that failed, were skipped or cancelled, with the reason and where to read more."""
+    rows = [
+        tag(
+            "tr",
+            tag("th", step["name"], scope="row"),
+            tag("td", _chip(step["state"]), data_label="State"),
+            tag("td", step["reason"] or wording.UNKNOWN, data_label="Reason"),
+            tag("td", tag("code", step["log"] or wording.UNKNOWN), data_label="Log"),
+        )
+        for step in job["steps"]
+        if step["state"] in _NOT_DONE
+    ]
+    if not rows:
+        return None
+    columns = ["Step", "State", "Reason", "Log"]
+    return join(tag("h3", "Not done"), table(columns, rows, class_="stack steps"))
+
+
+def _lost_attempts(job: Mapping[str, Any]) -> Html | None:
     """Attempts that another one made good, and those that none did."""
-    failed = [attempt for attempt in job["attempts"] if attempt["state"] not in ("done", "running")]
-    if not failed:
+    lost = [attempt for attempt in job["attempts"] if attempt["state"] not in ("done", "running")]
+    if not lost:
         return None
     entries = [
         tag(
@@ -79,8 +99,10 @@ def _failed_attempts(job: Mapping[str, Any]) -> Html | None:
             f" after {wording.duration(attempt['ended'] - attempt['started'])}" if attempt["ended"] else None,
             f": {attempt['reason']}" if attempt["reason"] else None,
         )
-        for attempt in failed
+        for attempt in lost[:LOST_SHOWN]
     ]
+    if len(lost) > LOST_SHOWN:
+        entries.append(tag("li", f"{len(lost) - LOST_SHOWN} more: see report.json."))
     return join(tag("h3", "Attempts that were lost"), tag("ul", *entries, class_="verdicts"))
 
 
@@ -104,7 +126,7 @@ def _cost(cost: Mapping[str, Any] | None) -> Html | None:
     rows = [
         tag(
             "tr",
-            tag("th", f"{name}…" if name.endswith("@") else name, scope="row"),
+            tag("th", name, scope="row"),
             tag("td", wording.significant(hours)),
             tag("td", meter(hours, largest), class_="meter"),
         )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mae_dist.report import wording
-from mae_dist.report.blocks import meter, table
+from mae_dist.report.blocks import table
 from mae_dist.report.markup import Html, join, tag
 
 ROWS_SHOWN = 12
@@ -28,31 +28,37 @@ def tried(entry: Mapping[str, Any]) -> Html | None:
     if not rows:
         return None
     columns = {name: title for name, title in _COLUMNS.items() if any(name in row for row in rows)}
-    largest = max(filter(wording.is_number, (row["validation"] for row in rows)), default=0.0)
-    shown = [_row(row, columns, largest, is_best=place == 0) for place, row in enumerate(rows)]
+    shown = [_row(row, columns, is_best=place == 0) for place, row in enumerate(rows)]
     left_out = len(rows) - ROWS_SHOWN
     return join(
         tag("h4", f"What was tried from {start} weights, best on held-out training samples first"),
         tag(
             "div",
-            table([*columns.values(), _VALIDATION, ""], shown[:ROWS_SHOWN], class_="compact tried"),
+            table([*columns.values(), _VALIDATION], shown[:ROWS_SHOWN], class_="compact tried"),
             class_="scroll",
         ),
-        tag("p", f"{left_out} more: see report.json.", class_="lead") if left_out > 0 else None,
+        tag("p", *_notes(entry, start, left_out), class_="lead"),
         _baseline(entry) if start == "pretrained" else None,
     )
 
 
-def _row(row: Mapping[str, Any], columns: Mapping[str, str], largest: float, *, is_best: bool) -> Html:
+def _row(row: Mapping[str, Any], columns: Mapping[str, str], *, is_best: bool) -> Html:
     value = row["validation"]
     reached = wording.decimal(value) if wording.is_number(value) else "diverged"
     return tag(
         "tr",
         *[tag("td", _written(row.get(name))) for name in columns],
         tag("td", reached, tag("span", "chosen", class_="chip complete") if is_best else None),
-        tag("td", meter(value, largest, is_model=is_best), class_="meter"),
         class_="best" if is_best else None,
     )
+
+
+def _notes(entry: Mapping[str, Any], start: str, left_out: int) -> list[str]:
+    """Sentences below the table: what it leaves out, and what of its differences is chance."""
+    error = entry["tried_standard_error"][start]
+    samples = wording.count((entry["settings"] or {}).get("held_out_samples"))
+    chance = f"One standard error of {samples} held-out samples is {wording.decimal(error)} points."
+    return [f"{left_out} more: see report.json. " if left_out > 0 else "", chance if error else ""]
 
 
 def _baseline(entry: Mapping[str, Any]) -> Html | None:

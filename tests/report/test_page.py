@@ -199,7 +199,7 @@ def test_a_frame_map_is_called_so_and_its_gain_is_shown_without_an_error(page_of
     for start, value in (("pretrained", 26.5), ("random", 5.0)):
         fake_run.write_evaluation("detect", start, value, **changes)
     text = page_of(fake_run).text
-    assert "Action detection · Frame mAP" in text
+    assert "Action detection Frame mAP" in text
     assert ": +21.5 points against random weights; the error of Frame mAP is not known." in text
     assert (
         "Average precision per action, % Class Pretrained Random init Occurrences sit down 41.5 41.5 7"
@@ -208,16 +208,16 @@ def test_a_frame_map_is_called_so_and_its_gain_is_shown_without_an_error(page_of
 
 
 def test_a_headline_has_its_interval_its_baseline_and_the_published_number(finished_page):
-    words = "Fine-tuning 71.5 % 95 % interval 68.6 to 74.4 random init 55.2: gain +16.2 published 80.0"
+    words = "Fine-tuning 71.5 % 95 %: 68.6–74.4 random init 55.2 gain +16.2 published 80.0"
     assert words in finished_page.text
-    assert "random init 39.8: no gain shown, +1.5" in finished_page.text
+    assert "random init 39.8 no gain shown, +1.5" in finished_page.text
 
 
 def test_a_headline_below_random_weights_says_by_how_much(page_of, fake_run):
     fake_run.write_config(evaluations=("knn",))
     fake_run.write_evaluation("knn", "pretrained", 30.0)
     fake_run.write_evaluation("knn", "random", 40.0)
-    words = "kNN 30.0 % 95 % interval 26.1 to 33.9 random init 40.0: below it by 10.0"
+    words = "kNN 30.0 % 95 %: 26.1–33.9 random init 40.0 a loss, −10.0"
     assert words in page_of(fake_run).text
 
 

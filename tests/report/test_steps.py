@@ -159,7 +159,7 @@ def test_probes_of_many_checkpoints_share_a_row_and_more_rows_than_fit_are_count
     history = [attempt(float(place), place + 1.0, name=name) for place, name in enumerate(names)]
     fake_run.write_steps([{"name": name} for name in names], history)
     text = page_of(fake_run).text
-    assert "probe-pretrained@… (50)" in text
+    assert "probe-pretrained@ ×50" in text
     assert "1 more row: see report.json" in text
 
 
