@@ -128,7 +128,7 @@ def _cost(cost: Mapping[str, Any] | None) -> Html | None:
             "tr",
             tag("th", name, scope="row"),
             tag("td", wording.significant(hours)),
-            tag("td", meter(hours, largest), class_="meter"),
+            tag("td", meter(hours, largest, is_model=True), class_="meter"),
         )
         for name, hours in ranked
     ]

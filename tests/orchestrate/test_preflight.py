@@ -267,3 +267,9 @@ def test_a_decode_resource_that_no_node_carries_is_told_before_anything_starts(c
     check_capacity(given, {"CPU": 4.0, "GPU": 0.0})
     check_capacity(given, {"CPU": 4.0, "decoder": 2.0}, is_alone=True)
     assert [record.message for record in caplog.records] == [said]
+
+
+def test_a_tracking_server_that_cannot_be_told_is_refused_before_anything_starts(config, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    [problem] = refusal(config("log.mlflow=http://tracking:5000"))
+    assert problem.startswith("log.mlflow: http://tracking:5000 is to be told, but mlflow is not installed here;")

@@ -164,14 +164,20 @@ def test_without_mlflow_the_run_is_told_before_it_starts_and_how_to_get_it(monke
         log_report(report_of(fake_run), {}, tracking_uri="http://mlflow")
 
 
-@pytest.mark.skipif(importlib.util.find_spec("mlflow") is None, reason="needs the extra mae_dist[mlflow]")
-def test_mlflow_itself_takes_a_report_twice(tmp_path, report_of, finished_run):
-    from mlflow import MlflowClient
-
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # MLflow's own
+def test_mlflow_itself_takes_a_report_twice(tmp_path, monkeypatch, report_of, finished_run):
+    mlflow = pytest.importorskip("mlflow", reason="needs the extra mae_dist[mlflow]")
+    pytest.importorskip("sqlalchemy", reason="MLflow keeps a local store with it")
+    monkeypatch.chdir(tmp_path)  # where MLflow puts artifacts
     where = f"sqlite:///{tmp_path}/mlflow.db"
-    first, second = (log_report(report_of(finished_run), {}, tracking_uri=where) for _ in range(2))
+    documents = {"report/index.html": "<!doctype html>"}
+    first, second = (log_report(report_of(finished_run), documents, tracking_uri=where) for _ in range(2))
     assert first == second
-    client = MlflowClient(tracking_uri=where)
-    assert client.get_run(first).data.metrics["evaluation/finetune/pretrained"] == 71.5
+    client = mlflow.MlflowClient(tracking_uri=where)
+    run = client.get_run(first)
+    assert run.data.metrics["evaluation/finetune/pretrained"] == 71.5
+    assert run.data.params["train.global_batch"] == "32"
+    assert run.data.tags["mae_dist.state"] == "complete"
     losses = client.get_metric_history(first, "pretraining/loss")
     assert [point.step for point in losses] == list(range(20, 401, 20))
+    assert [file.path for file in client.list_artifacts(first, "report")] == ["report/index.html"]
