@@ -5,7 +5,8 @@ One entry per evaluation, in the config's order:
 name, protocol, metric   metric is "top1", or "frame_map" of action detection.
 pretrained, random       started from the pretrained and from random weights; null if not declared, else
                   {"state": "done"|"failed"|"missing", "reason", "value", "standard_error", "interval",
-                  "top5", "single_view", "num_samples", "seconds", "faults"}; numbers null unless done.
+                  "top5", "top5_interval", "single_view", "num_samples", "seconds", "faults"}; numbers null
+                  unless done.
                   interval: the 95 % confidence interval of "value", [low, high]. single_view: "value" if each
                   sample were looked at from one side only (settings.views: clips x crops). faults: how often
                   an unreadable sample was replaced, all listed in the evaluation's faults.jsonl. reason:
@@ -24,6 +25,8 @@ tried             {"pretrained": [...], "random": [...]}: what was chosen from o
 per_class         [{"class", "total", "pretrained", "random"}], accuracies or average precisions in percent.
 confusion         {"pretrained": [...], "random": [...]}: the most frequent mistakes, [{"class", "predicted",
                   "count", "share"}]; share: of the class's test samples, null if not known.
+corruptions       {"pretrained": ..., "random": ...}: of a test on corrupted images as its result has it
+                  {"mean_corruption_error", "mean_error", "table", "published"}, else null.
 """
 
 from __future__ import annotations
@@ -40,16 +43,21 @@ from mae_dist.report.wording import is_number
 STARTS = ("pretrained", "random")
 SIGNIFICANT = 2.0
 """Standard errors beyond which a difference is called one."""
-_NUMBERS = ("value", "standard_error", "interval", "top5", "single_view", "num_samples")
+_NUMBERS = ("value", "standard_error", "interval", "top5", "top5_interval", "single_view", "num_samples")
 
 
 def evaluations(run: RunFiles) -> list[dict[str, Any]]:
     """The entries described at the top of this file."""
     declared = run.config.get("evaluations") or {}
-    found: dict[str, dict[str, EvaluationFiles]] = {name: {} for name in declared}
+    found: dict[str, dict[str, EvaluationFiles | None]] = {name: {} for name in declared}
     for files in run.evaluations:
         name, start = evaluation_of(files)
         found.setdefault(name, {})[start] = files
+    # Those that have not begun have no folder yet, and are not all in the config by this name.
+    for output in run.steps_by_output:
+        planned = re.fullmatch(r"evaluations/(.+)-(pretrained|random)", output)
+        if planned is not None:
+            found.setdefault(planned[1], {}).setdefault(planned[2], None)
     return [_evaluation(name, declared.get(name) or {}, starts, run) for name, starts in found.items()]
 
 
@@ -90,7 +98,7 @@ def difference_error(first: Mapping[str, Any], second: Mapping[str, Any]) -> flo
 
 
 def _evaluation(
-    name: str, declared: Mapping[str, Any], starts: Mapping[str, EvaluationFiles], run: RunFiles
+    name: str, declared: Mapping[str, Any], starts: Mapping[str, EvaluationFiles | None], run: RunFiles
 ) -> dict[str, Any]:
     outcomes: dict[str, tuple[Mapping[str, Any], dict[str, Any]] | None] = dict.fromkeys(STARTS)
     wanted = declared.get("start_from", STARTS) if declared else ()
@@ -118,6 +126,7 @@ def _evaluation(
         "tried_standard_error": {start: _tried_error(results[start]) for start in STARTS},
         "per_class": per_class,
         "confusion": {start: _confusion(results[start]) for start in STARTS},
+        "corruptions": {start: results[start].get("corruptions") for start in STARTS},
         "settings": known.get("settings"),
     }
 

@@ -98,5 +98,6 @@ def _one_sentence(report: Report) -> str:
     parts.append(" × ".join(shape) + " pixels" if shape else "")
     if mask.get("ratio") is not None:
         parts.append(f"{mask.get('kind', 'random')} mask {wording.percent(mask['ratio'], 0)}")
-    parts.append(wording.plural(pretraining["steps"], "step"))
+    given = config.get("weights")
+    parts.append(wording.plural(pretraining["steps"], "step") if given is None else "weights given")
     return " · ".join(filter(None, parts))

@@ -154,7 +154,8 @@ def probe_curve(entry: Mapping[str, Any]) -> Html | None:
         if is_number(entry["random"]):
             axes.axhline(entry["random"], color=RANDOM, linestyle=(0, (4, 3)))
             place, across = (1, entry["random"]), ("axes fraction", "data")
-            axes.annotate("random init", place, xytext=(0, 4), xycoords=across, **_ABOVE | {"ha": "right"})
+            options: dict[str, Any] = _ABOVE | {"ha": "right"}
+            axes.annotate("random init", place, xytext=(0, 4), xycoords=across, **options)
         axes.set_title(f"{label(entry['name'])}: {label(entry['metric'])}, %", **_TITLE)
         axes.margins(x=0.03, y=0.15)
         axes.yaxis.set_major_locator(MaxNLocator(nbins=5))

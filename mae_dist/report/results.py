@@ -9,6 +9,7 @@ from typing import Any
 from mae_dist.report import plots, wording
 from mae_dist.report.blocks import card, definitions, section, table
 from mae_dist.report.classes import confusion, per_class
+from mae_dist.report.corruptions import corruptions
 from mae_dist.report.markup import Html, join, tag
 from mae_dist.report.schedule_note import schedule_note
 from mae_dist.report.tried import tried
@@ -33,6 +34,9 @@ def headline(report: Report, *, unit: str) -> Html:
                 + ("; true patch mean and spread given" if reconstruction["own_statistics"] else ""),
             )
         )
+    given = report["provenance"]["config"].get("weights")
+    if given is not None:
+        return tag("div", *cards, card("Weights", "given", given), class_="cards")
     cards.append(
         card(
             "Pretraining",
@@ -242,13 +246,14 @@ def _faults_line(side: Mapping[str, Any] | None, start: str) -> Html | None:
 def _evaluation_details(entry: Mapping[str, Any]) -> Html | None:
     parts = [_faults_line(entry[start], start) for start in ("pretrained", "random")]
     settings = join(tag("h4", "Settings"), definitions(entry["settings"])) if entry["settings"] else None
-    columns = [tried(entry), per_class(entry), confusion(entry), settings]
+    columns = [tried(entry), corruptions(entry), per_class(entry), confusion(entry), settings]
     shown = [tag("div", part) for part in columns if part is not None]
     parts.append(tag("div", *shown, class_="columns") if shown else None)
     if all(part is None for part in parts):
         return None
     has = {
         "what was tried": entry["tried"]["pretrained"] or entry["tried"]["random"],
+        "corruptions": entry["corruptions"]["pretrained"] or entry["corruptions"]["random"],
         "classes": entry["per_class"],
         "mistakes": entry["confusion"]["pretrained"] or entry["confusion"]["random"],
         "settings": entry["settings"],

@@ -52,9 +52,7 @@ def log_report(report: Report, documents: Mapping[str, str], *, tracking_uri: st
     missing = problem(tracking_uri)
     if missing is not None:
         raise TrackingError(missing)
-    import mlflow
-    from mlflow.exceptions import MlflowException
-
+    mlflow = _mlflow()
     try:
         client = mlflow.MlflowClient(tracking_uri=tracking_uri)
         run_id = _run_of(client, report)
@@ -65,7 +63,7 @@ def log_report(report: Report, documents: Mapping[str, str], *, tracking_uri: st
         for path, text in documents.items():
             client.log_text(run_id, text, path)
         client.set_terminated(run_id, "FINISHED" if report["state"] == "complete" else "FAILED")
-    except (MlflowException, OSError) as error:
+    except (mlflow.exceptions.MlflowException, OSError) as error:
         raise TrackingError(f"log.mlflow: {tracking_uri} did not take the report: {error}") from error
     return run_id
 
@@ -99,13 +97,22 @@ def _results(report: Report) -> Iterator[tuple[str, Any]]:
     yield "pretraining/faults", report["pretraining"]["faults"]
 
 
+def _mlflow() -> Any:
+    """The library, which most do not have."""
+    import mlflow  # pyright: ignore[reportMissingImports]
+
+    return mlflow
+
+
 def _run_of(client: Any, report: Report) -> str:
     """The id of the MLflow run of this run directory, which is made where there is none."""
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME", EXPERIMENT)
     known = client.get_experiment_by_name(name)
     experiment = client.create_experiment(name) if known is None else known.experiment_id
-    where = report["run_directory"].replace("'", r"\'")
-    found = client.search_runs([experiment], filter_string=f"tags.`{RUN_TAG}` = '{where}'", max_results=1)
+    where = report["run_directory"]
+    quote = '"' if "'" in where else "'"
+    its = f"tags.`{RUN_TAG}` = {quote}{where}{quote}"
+    found = client.search_runs([experiment], filter_string=its, max_results=1)
     if found:
         return found[0].info.run_id
     run = client.create_run(experiment, run_name=report["name"], tags={RUN_TAG: report["run_directory"]})
@@ -113,11 +120,9 @@ def _run_of(client: Any, report: Report) -> str:
 
 
 def _log_params(client: Any, run_id: str, report: Report) -> None:
-    from mlflow.entities import Param
-
     known = client.get_run(run_id).data.params
     params = [
-        Param(_allowed(name), str(value)[:_PARAM_CHARACTERS])
+        _mlflow().entities.Param(_allowed(name), str(value)[:_PARAM_CHARACTERS])
         for name, value in _flat(report["provenance"]["config"])
         if _allowed(name) not in known
     ]
@@ -127,8 +132,6 @@ def _log_params(client: Any, run_id: str, report: Report) -> None:
 
 def _log_metrics(client: Any, run_id: str, report: Report) -> None:
     """Only what is new: a server keeps every value that it is told, also the same one twice."""
-    from mlflow.entities import Metric
-
     known, last = client.get_run(run_id).data.metrics, report["pretraining"]["steps"]
     reached = {name: max(point.step for point in client.get_metric_history(run_id, name)) for name in known}
     now = int(time.time() * 1000)
@@ -137,7 +140,7 @@ def _log_metrics(client: Any, run_id: str, report: Report) -> None:
         key = _allowed(name)
         is_new = key not in known or step > reached[key] or (step == last and value != known[key])
         if is_number(value) and is_new:
-            new.append(Metric(key, float(value), now, step))
+            new.append(_mlflow().entities.Metric(key, float(value), now, step))
     for some in _parts(new, _METRICS_AT_ONCE):
         client.log_batch(run_id, metrics=some)
 

@@ -79,7 +79,13 @@ def plural(number: int, noun: str) -> str:
 
 
 def label(identifier: str) -> str:
-    """A protocol's or metric's name in running text: linear_probe -> "Linear probe"."""
+    """A protocol's or metric's name in running text: linear_probe -> "Linear probe".
+
+    finetune.sketch, an evaluation on another test set, is "Fine-tuning on sketch".
+    """
+    name, dot, test_set = identifier.partition(".")
+    if dot:
+        return f"{label(name)} on {test_set}"
     words = LABELS.get(identifier) or identifier.replace("_", " ").replace("-", " ")
     # "kNN" is written so wherever it stands.
     return words if words[1:2].isupper() else words[:1].upper() + words[1:]

@@ -272,4 +272,6 @@ def test_a_decode_resource_that_no_node_carries_is_told_before_anything_starts(c
 def test_a_tracking_server_that_cannot_be_told_is_refused_before_anything_starts(config, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     [problem] = refusal(config("log.mlflow=http://tracking:5000"))
-    assert problem.startswith("log.mlflow: http://tracking:5000 is to be told, but mlflow is not installed here;")
+    assert problem.startswith(
+        "log.mlflow: http://tracking:5000 is to be told, but mlflow is not installed here;"
+    )

@@ -266,3 +266,26 @@ def test_of_many_classes_the_best_and_the_worst_are_named(page_of, fake_run):
 def test_the_commands_that_reproduce_a_run_are_on_its_page(finished_page):
     assert "The same again" in finished_page.text
     assert "git checkout 0123abcd" in finished_page.text
+
+
+def test_errors_on_corrupted_images_are_shown_smallest_first(page_of, fake_run):
+    fake_run.write_config(evaluations=("finetune",))
+    rows = [{"corruption": "glass_blur", "error": 80.0}, {"corruption": "fog", "error": 40.0}]
+    published = {"value": 51.7, "source": "arXiv 2111.06377, table 13"}
+    found = {"mean_corruption_error": 75.25, "mean_error": 60.0, "table": rows, "published": published}
+    changes = {"corruptions": found, "standard_error": None, "interval": None}
+    fake_run.write_evaluation("finetune.imagenet_c", "pretrained", 40.0, **changes)
+    text = page_of(fake_run).text
+    assert "Fine-tuning on imagenet_c: corruptions, classes, settings" in text
+    assert "Mean error 60.0 % Mean corruption error (mCE) 75.2 Published 51.7, arXiv 2111.06377" in text
+    assert "Corruption Error, % fog 40.0 glass blur 80.0" in text
+
+
+def test_a_run_on_given_weights_names_them_in_place_of_a_pretraining(page_of, fake_run):
+    fake_run.write_config(evaluations=("knn",), weights="s3://bucket/run/export/model.safetensors")
+    fake_run.write_evaluation("knn", "pretrained", 40.0)
+    fake_run.finish()
+    text = page_of(fake_run).text
+    assert "Weights given s3://bucket/run/export/model.safetensors" in text
+    assert "· weights given" in text
+    assert "0 steps in" not in text

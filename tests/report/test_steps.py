@@ -167,3 +167,19 @@ def test_what_was_idle_between_two_jobs_is_told(page_of, fake_run):
     fake_run.write_config()
     fake_run.write_steps([{"name": "a"}], [attempt(0.0, 60.0), attempt(7260.0, 7320.0)])
     assert "Nothing ran for 2 h, cut short here." in page_of(fake_run).text
+
+
+def test_an_evaluation_on_another_test_set_that_has_not_begun_is_missing_too(report_of, fake_run):
+    fake_run.write_config(evaluations=("finetune",))
+    skipped = {
+        "name": "finetune.sketch-pretrained",
+        "state": "skipped",
+        "reason": "needs finetune-pretrained",
+    }
+    fake_run.write_steps([skipped], [])
+    report = report_of(fake_run)
+    wanted = {
+        "what": "finetune.sketch from pretrained weights",
+        "reason": "skipped: needs finetune-pretrained",
+    }
+    assert wanted in report["unfinished"]

@@ -35,6 +35,7 @@ def test_the_gain_is_the_difference_and_its_error_adds_in_squares(report_of, fin
         "standard_error": 1.5,
         "interval": [71.5 - 1.96 * 1.5, 71.5 + 1.96 * 1.5],
         "top5": 90.0,
+        "top5_interval": None,
         "single_view": 50.0,
         "num_samples": 240,
         "seconds": 12.5,

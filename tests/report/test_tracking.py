@@ -64,6 +64,8 @@ def server(monkeypatch):
     """A module `mlflow` that knows one server."""
     fake = FakeServer()
     modules = {name: ModuleType(name) for name in ("mlflow", "mlflow.exceptions", "mlflow.entities")}
+    modules["mlflow"].exceptions = modules["mlflow.exceptions"]
+    modules["mlflow"].entities = modules["mlflow.entities"]
     modules["mlflow"].MlflowClient = lambda tracking_uri: fake
     modules["mlflow.exceptions"].MlflowException = type("MlflowException", (Exception,), {})
     modules["mlflow.entities"].Metric = lambda key, value, timestamp, step: SimpleNamespace(
@@ -171,7 +173,8 @@ def test_mlflow_itself_takes_a_report_twice(tmp_path, monkeypatch, report_of, fi
     monkeypatch.chdir(tmp_path)  # where MLflow puts artifacts
     where = f"sqlite:///{tmp_path}/mlflow.db"
     documents = {"report/index.html": "<!doctype html>"}
-    first, second = (log_report(report_of(finished_run), documents, tracking_uri=where) for _ in range(2))
+    report = report_of(finished_run) | {"run_directory": "s3://bucket/somebody's/demo"}
+    first, second = (log_report(report, documents, tracking_uri=where) for _ in range(2))
     assert first == second
     client = mlflow.MlflowClient(tracking_uri=where)
     run = client.get_run(first)

@@ -50,6 +50,7 @@ def test_numbers_below_each_other_line_up():
         ("feature_probe", "Linear probe on kept features"),
         ("knn", "kNN"),
         ("mae", "MAE"),
+        ("finetune.imagenet_c", "Fine-tuning on imagenet_c"),
     ],
 )
 def test_a_protocol_is_named_as_people_write_it(protocol, words):
