@@ -8,7 +8,9 @@ import pytest
 
 from mae_dist.config.load import from_dict, load, to_dict
 from mae_dist.config.schema import RunConfig
-from mae_dist.orchestrate.experiment import build_steps, describe_steps, run_uri
+from mae_dist.orchestrate import experiment
+from mae_dist.orchestrate.experiment import build_steps, describe_steps, prepare, run_uri
+from mae_dist.orchestrate.job import Job
 from mae_dist.orchestrate.step import Step
 
 INPUTS = {"catalog": "digest of the training samples", "test_catalog": "digest of the test samples"}
@@ -182,3 +184,20 @@ def test_the_description_is_one_line_per_step_with_what_it_holds_and_waits_for()
     assert lines[0].split() == ["catalog", "1", "CPUs,", "0", "GPUs;", "after", "nothing"]
     assert lines[1].split() == ["pretrain", "2.5", "CPUs,", "2", "GPUs;", "after", "catalog"]
     assert len(lines) == 9
+
+
+@pytest.mark.parametrize(("setting", "num_told"), [("log.mlflow=null", 0), ("log.mlflow=http://tracking", 1)])
+def test_a_tracking_server_is_told_the_report_only_where_one_is_named(
+    tmp_path, monkeypatch, setting, num_told
+):
+    told = []
+
+    def tell(report, documents, *, tracking_uri):
+        told.append((tracking_uri, report["name"], sorted(documents)))
+
+    monkeypatch.setattr(experiment, "log_report", tell)
+    config = demo(setting)
+    prepare(str(tmp_path), config, cluster={}, use_gpu=False)
+    experiment.run_report(Job(config=config, use_gpu=False), f"{tmp_path}/report", {})
+    paths = ["config.yaml", "report/index.html", "report/report.json"]
+    assert told == [("http://tracking", "demo", paths)] * num_told
