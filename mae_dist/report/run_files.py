@@ -130,7 +130,7 @@ def read_run(run_uri: str) -> RunFiles:
         gallery=storage.read_bytes(gallery_uri) if storage.exists(gallery_uri) else None,
         done=read_record(run_uri),
         is_exported=storage.exists(storage.join(run_uri, "export", "model.safetensors")),
-        steps=_read_mapping(storage.join(run_uri, "steps.json")),
+        steps=read_mapping(storage.join(run_uri, "steps.json")),
         checkpoints=storage.list_dir(storage.join(run_uri, "checkpoints")),
     )
 
