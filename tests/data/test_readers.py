@@ -253,7 +253,8 @@ def test_a_missing_source_and_an_unknown_kind_are_named(place):
     with pytest.raises(SourceError, match="nowhere: nothing is there"):
         build_catalog(storage.join(place, "nowhere"))
     with pytest.raises(
-        SourceError, match=r"one of auto, images, videos, list, shards, tars, kinetics400, .* got 'tar'"
+        SourceError,
+        match=r"one of auto, images, videos, corruptions, list, shards, tars, kinetics400, .* got 'tar'",
     ):
         build_catalog(place, kind="tar")
 
