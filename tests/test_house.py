@@ -47,7 +47,9 @@ ROOMS = {
         "train/spares.py",
         # Evaluations that train nothing on the stream: Ray Data feeds the frozen encoder.
         "evaluate/cluster.py",
-        "orchestrate/runner.py",
+        "orchestrate/cluster.py",
+        "orchestrate/process.py",
+        "orchestrate/failure.py",
     },
     "deepspeed": {"train/zero.py"},
     "av": {"data/video/"},
@@ -70,6 +72,9 @@ WITHOUT_TORCH = (
     "data/turns.py",
     "orchestrate/step.py",
     "orchestrate/store.py",
+    "orchestrate/state.py",
+    "orchestrate/requests.py",
+    "orchestrate/admission.py",
     "orchestrate/preflight.py",
 )
 NAMES_WITHOUT_A_NOUN = {"utils", "util", "misc", "helpers", "helper", "common", "base"}

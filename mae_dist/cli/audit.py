@@ -114,14 +114,14 @@ def _look(
     from mae_dist.data.audit.repeats import leak
     from mae_dist.data.decoder import DecoderError
     from mae_dist.data.spread import spread
-    from mae_dist.orchestrate import runner
+    from mae_dist.orchestrate import cluster
 
-    print("joining the cluster ..." if runner.is_cluster_running() else "starting Ray ...", file=sys.stderr)
+    print("joining the cluster ..." if cluster.is_cluster_running() else "starting Ray ...", file=sys.stderr)
     try:
-        runner.connect()
+        cluster.connect()
         findings = audit(catalog, FactSpec(decode=decode), spread=spread, show=show)
         leaks = {uri: (its, leak(findings, its, spread=spread, show=show)) for uri, its in others.items()}
-    except (runner.ClusterError, DecoderError) as error:
+    except (cluster.ClusterError, DecoderError) as error:
         raise AuditError(str(error)) from error
     return findings, leaks
 

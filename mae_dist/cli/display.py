@@ -11,16 +11,18 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from mae_dist.orchestrate.runner import StepStatus
+from mae_dist.orchestrate.state import StepStatus
 from mae_dist.train.metrics import describe
 
 COLOURS = {
     "waiting": "dim",
     "running": "bold cyan",
+    "retrying": "yellow",
     "done": "green",
     "kept": "green",
     "failed": "bold red",
     "skipped": "yellow",
+    "cancelled": "yellow",
 }
 
 
@@ -79,7 +81,8 @@ def steps_table(statuses: Sequence[StepStatus]) -> Table:
 
 
 def _line(status: StepStatus) -> str:
-    took = f" after {status.seconds:.0f} s" if status.state in ("done", "failed") else ""
+    is_over = status.state in ("done", "failed", "retrying", "cancelled") and status.seconds
+    took = f" after {status.seconds:.0f} s" if is_over else ""
     detail = _detail(status)
     return f"{status.state}{took}" + (f"  {detail}" if detail else "")
 

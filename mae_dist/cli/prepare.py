@@ -154,11 +154,11 @@ def _on_the_cluster(work: Callable[[Part], int], parts: Sequence[Part]) -> Itera
         return
     # Imported here: torch and ray take seconds, and a mistake in what was asked is told without them.
     from mae_dist.data.spread import spread
-    from mae_dist.orchestrate import runner
+    from mae_dist.orchestrate import cluster
 
     try:
-        runner.connect()
-    except runner.ClusterError as error:
+        cluster.connect()
+    except cluster.ClusterError as error:
         raise PrepareError(str(error)) from error
     yield from spread(work, parts)
 

@@ -41,10 +41,11 @@ def main(recipe: str, arguments: Sequence[str] | None = None, *, needs: Sequence
 
 
 def run(arguments: argparse.Namespace, *, needs: Sequence[str] = ()) -> int:
-    """0 if every step is done, 1 if one failed, 2 if the run cannot work as asked; nothing was started then.
+    """0 if every step is done, 1 if one failed or was cancelled, 2 if the run cannot work as asked.
 
-    2 also if its storage stops answering; the same command goes on from there. 3 if another driver does this
-    very run, or has taken it over from this one: nothing is wrong, and nothing is left to do here.
+    Nothing was started then; 2 also if its storage stops answering, and the same command goes on from there.
+    3 if another driver does this very run, or has taken it over from this one: nothing is wrong, and nothing
+    is left to do here.
     """
     settings = arguments.settings + ([f"storage={arguments.storage}"] if arguments.storage else [])
     try:
@@ -112,39 +113,52 @@ def run_config(config: RunConfig, *, dry_run: bool = False) -> int:
         return 2
     # Torch and ray take seconds more; missing samples are told without them.
     from mae_dist.cli.display import StepDisplay
-    from mae_dist.orchestrate import experiment, runner
+    from mae_dist.orchestrate import cluster, experiment
+    from mae_dist.orchestrate.requests import take_requests
+    from mae_dist.orchestrate.runner import run_steps
+    from mae_dist.orchestrate.state import WITHOUT_RESULT
 
     try:
-        is_joining = runner.is_cluster_running()
+        is_joining = cluster.is_cluster_running()
         if is_joining:
             console.print("joining the cluster ...")
-            runner.connect()
-        cluster = runner.capacity() if is_joining else runner.local_capacity()
-        use_gpu = check_capacity(config, cluster, is_alone=not is_joining)
+            cluster.connect()
+        carried = cluster.capacity() if is_joining else cluster.local_capacity()
+        use_gpu = check_capacity(config, carried, is_alone=not is_joining)
         steps = experiment.build_steps(config, inputs, use_gpu=use_gpu)
         uri = experiment.run_uri(config, inputs)
         if dry_run:
+            lines = [f"run directory  {uri}", *experiment.describe_steps(steps).splitlines()]
             console.print(
-                f"run directory  {uri}\n{experiment.describe_steps(steps)}", markup=False, soft_wrap=True
+                "\n".join([*lines, *experiment.describe_kept(config)]), markup=False, soft_wrap=True
             )
             return 0
         with DriverLock(uri) as lock:
+            take_requests(uri)  # whoever asked an earlier driver did not mean this one
             steps = experiment.build_steps(config, inputs, use_gpu=use_gpu, fence=lock.fence)
             console.print(f"run directory  {uri}", soft_wrap=True)
             if not is_joining:
                 console.print("starting Ray ...")
-                runner.connect()
-            experiment.prepare(uri, config, cluster=cluster, use_gpu=use_gpu)
+                cluster.connect()
+            experiment.prepare(uri, config, cluster=carried, use_gpu=use_gpu)
             with StepDisplay(console) as display:
-                statuses = runner.run_steps(steps, RunStore(uri, fence=lock.fence), show=display.show)
+                statuses = run_steps(
+                    steps,
+                    RunStore(uri, fence=lock.fence),
+                    show=display.show,
+                    most=config.jobs.side_by_side,
+                    find=experiment.find_kept(
+                        config, inputs, steps, uri=uri, use_gpu=use_gpu, fence=lock.fence
+                    ),
+                )
     except (RunLockedError, FencedOffError) as error:
         print(error, file=sys.stderr)
         return 3
-    except (PreflightError, runner.ClusterError, StorageError) as error:
+    except (PreflightError, cluster.ClusterError, StorageError) as error:
         print(error, file=sys.stderr)
         return 2
     _show_report(console, uri)
-    bad = [status for status in statuses if status.state in ("failed", "skipped")]
+    bad = [status for status in statuses if status.state in WITHOUT_RESULT]
     for status in bad:
         print(f"{status.step.name} {status.state}: {status.reason}", file=sys.stderr)
     return 1 if bad else 0

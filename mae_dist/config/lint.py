@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
-from mae_dist.config import actions, crops, engines, finetuning, frozen, sources
+from mae_dist.config import actions, crops, engines, finetuning, frozen, kept, sources
 from mae_dist.config.optimisation import OptimConfig, TrainConfig
 from mae_dist.config.probing import FROZEN_SECTIONS
 from mae_dist.config.schema import EvaluationConfig, RunConfig
@@ -293,7 +293,7 @@ _TRAIN = (*_ENGINE, "train.ema", "train.compile")
 _DETECTION = ("protocol", "augment", "head", "views", "labels_per_class", "train.compile", "sampling")
 SHARED = frozenset(
     {"resources.workers", "model.size", "data.mix", "data.labelled", *_ENGINE}
-    | {"input.sampling", "input.sample_fps"}
+    | {"input.sampling", "input.sample_fps", "checkpoint.keep_every"}
 )
 
 CHECKS = (
@@ -336,6 +336,7 @@ EVALUATION_CHECKS = (
     EvaluationCheck(("sampling", "input.sample_fps"), _evaluation_sampling),
     EvaluationCheck(("protocol", "eval_batch", "robustness"), finetuning.other_test_sets),
     EvaluationCheck(("start_from",), _starts),
+    EvaluationCheck(("checkpoints", "start_from", "checkpoint.keep_every"), kept.checkpoints_are_kept),
     EvaluationCheck(_TRAIN, lambda config, given: engines.train_settings(config.resources, given.training)),
     EvaluationCheck(("protocol", "train.activation_checkpointing"), engines.probe_settings),
     EvaluationCheck(("labels_per_class", "data.mix", "data.labelled"), sources.few_labels_are_of_one_catalog),

@@ -14,6 +14,7 @@ from pydantic import Field
 
 from mae_dist.config.detection import DetectionConfig
 from mae_dist.config.geometry import Architecture, Grid, SizeName, architecture
+from mae_dist.config.jobs import Checkpoints, JobsConfig
 from mae_dist.config.limits import DecodeLimits
 from mae_dist.config.optimisation import ResourcesConfig, TrainConfig
 from mae_dist.config.probing import FROZEN_PROTOCOLS, AttentiveConfig, FeaturesConfig, HeadsConfig, KnnConfig
@@ -212,6 +213,10 @@ class EvaluationConfig:
     are extracted once: feature_probe many linear heads, attentive_probe poolers of tokens, knn nothing."""
     start_from: tuple[Literal["pretrained", "random"], ...] = ("pretrained", "random")
     """random is the baseline: the same evaluation without pretraining."""
+    checkpoints: Checkpoints = ("last",)
+    """Checkpoints of the pretraining that it is run on: "last", the final weights, and besides "every 20
+    epochs" (or steps) those kept by checkpoint.keep_every, while the pretraining goes on. That is done on
+    what is spare: no other step waits for it."""
     sampling: Literal["dense", "uniform"] | None = None
     """How frames are chosen in this evaluation, as input.sampling says; null means as there. VideoMAE
     pretrains on windows of Something-Something and fine-tunes on the whole of its videos."""
@@ -268,6 +273,7 @@ class RunConfig:
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     guard: GuardConfig = field(default_factory=GuardConfig)
     watch: WatchConfig = field(default_factory=WatchConfig)
+    jobs: JobsConfig = field(default_factory=JobsConfig)
     log: LogConfig = field(default_factory=LogConfig)
     gallery_samples: Count = 6
     """Held-out samples whose reconstructions the report shows."""

@@ -27,7 +27,7 @@ def spread(
 
     One task per item, which reserves `cpus_per_task` CPUs: make an item worth a tenth of a second or more.
     Of a node that is lost its items are done again elsewhere, so `work` must bear being called twice. Ray
-    has to be initialised (`orchestrate.runner.connect`).
+    has to be initialised (`orchestrate.cluster.connect`).
 
     The first exception in `work` is raised here as it is, caused by Ray's, which holds the traceback. Then,
     and where the caller stops early or is interrupted, no more tasks are begun; the few that the cluster has

@@ -5,11 +5,13 @@ catalog -> pretrain -> reconstruction, every evaluation from pretrained and from
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from mae_dist import storage
+from mae_dist.config.duration import Duration
+from mae_dist.config.jobs import JobsConfig
 from mae_dist.config.load import digest, to_dict, to_yaml
 from mae_dist.config.probing import FROZEN_PROTOCOLS, FROZEN_SECTIONS
 from mae_dist.config.schema import EvaluationConfig, RunConfig, SourceConfig
@@ -29,12 +31,16 @@ from mae_dist.orchestrate.job import (
     exported_weights,
     labelled_file,
     looked_at,
+    start_name,
     training_file,
+    weights_of,
+    with_checkpoint,
 )
+from mae_dist.orchestrate.kept import kept_finder
 from mae_dist.orchestrate.preflight import people_input
 from mae_dist.orchestrate.provenance import environment
 from mae_dist.orchestrate.robustness import robustness_steps
-from mae_dist.orchestrate.step import Demand, Step
+from mae_dist.orchestrate.step import PRETRAINING, Demand, Patience, Step
 from mae_dist.report.publish import read_documents, write_report
 from mae_dist.report.tracking import log_report
 from mae_dist.storage.fence import Fence
@@ -75,6 +81,7 @@ def build_steps(
         config=job,
         identity=inputs["catalog"],
         output="catalog/train",
+        priority=PRETRAINING,
     )
     pretrain = Step(
         name="pretrain",
@@ -84,6 +91,8 @@ def build_steps(
         output="",
         needs=(train_samples,),
         demand=demand_of(config, None, use_gpu),
+        priority=PRETRAINING,
+        saves=True,
     )
     if config.weights is not None:
         pretrain = given_step(job, inputs)
@@ -110,11 +119,7 @@ def build_steps(
         )
         for name, protocol in config.evaluations.items():
             for start_from in protocol.start_from:
-                if protocol.protocol in FROZEN_PROTOCOLS:
-                    steps += frozen_steps(job, name, protocol, start_from, steps, inputs)
-                else:
-                    steps.append(_evaluation_step(job, name, protocol, start_from, steps, inputs))
-                    steps += robustness_steps(job, name, protocol, start_from, steps[-1], inputs)
+                steps += _evaluation_steps(job, name, start_from, steps, inputs)
     report = Step(
         name="report",
         run=run_report,
@@ -124,7 +129,46 @@ def build_steps(
         after=tuple(steps),
         always=True,
     )
-    return [*steps, report]
+    return [replace(step, patience=_patience(config.jobs, step)) for step in (*steps, report)]
+
+
+def _patience(jobs: JobsConfig, step: Step) -> Patience:
+    hours = jobs.pretrain_timeout_hours if step.name == "pretrain" else jobs.timeout_hours
+    return Patience(
+        timeout_seconds=None if hours is None else 3600 * hours,
+        retries=jobs.retries,
+        backoff_seconds=jobs.backoff_seconds,
+    )
+
+
+def find_kept(
+    config: RunConfig,
+    inputs: Mapping[str, str],
+    steps: Sequence[Step],
+    *,
+    uri: str,
+    use_gpu: bool,
+    fence: Fence | None = None,
+) -> Callable[[], list[Step]]:
+    """What finds the steps that evaluate kept checkpoints of the run directory `uri`, by what lies there."""
+    job = Job(config=config, use_gpu=use_gpu, fence=fence)
+
+    def make_steps(its: Job, name: str, before: list[Step]) -> list[Step]:
+        return _evaluation_steps(its, name, "pretrained", before, inputs)
+
+    return kept_finder(job, uri, steps, make_steps)
+
+
+def _evaluation_steps(
+    job: Job, name: str, start_from: str, before: list[Step], inputs: Mapping[str, str]
+) -> list[Step]:
+    protocol = job.config.evaluations[name]
+    if protocol.protocol in FROZEN_PROTOCOLS:
+        return frozen_steps(job, name, protocol, start_from, before, inputs)
+    evaluation = _evaluation_step(job, name, protocol, start_from, before, inputs)
+    if job.checkpoint is not None:
+        return [evaluation]
+    return [evaluation, *robustness_steps(job, name, protocol, start_from, evaluation, inputs)]
 
 
 def _evaluation_step(
@@ -135,22 +179,24 @@ def _evaluation_step(
     before: list[Step],
     inputs: Mapping[str, str],
 ) -> Step:
-    needs, after = before_evaluation(before, start_from)
-    # Other starting points and test sets are steps of their own; workers are a matter of the machines.
-    aside = {"start_from", "robustness", "workers", *FROZEN_SECTIONS}
+    needs, after = before_evaluation(job, before, start_from)
+    start = start_name(job, start_from)
+    # Other starting points, checkpoints and test sets are steps of their own; workers are a matter of the machines.
+    aside = {"start_from", "checkpoints", "robustness", "workers", *FROZEN_SECTIONS}
     fields = to_dict(protocol)
     people = {part: inputs[part] for part in (people_input(name),) if part in inputs}
     return Step(
-        name=f"{name}-{start_from}",
+        name=f"{name}-{start}",
         run=run_evaluation,
         config=replace(job, evaluation=name, start_from=start_from),
         identity=looked_at(job.config, inputs)
         | people
         | {part: value for part, value in fields.items() if part not in aside},
-        output=f"evaluations/{name}-{start_from}",
+        output=f"evaluations/{name}-{start}",
         needs=needs,
         after=after,
         demand=demand_of(job.config, protocol, job.use_gpu),
+        saves=True,
     )
 
 
@@ -196,11 +242,13 @@ def run_evaluation(job: Job, output: str, inputs: Mapping[str, str]) -> dict[str
         catalog=labelled_file(inputs["catalog"], job.config),
         test_catalog=catalog_file(inputs["test_catalog"]),
         evaluation=job.evaluation,
-        weights=exported_weights(inputs["pretrain"]) if job.start_from == "pretrained" else None,
+        weights=weights_of(job, inputs),
     )
     is_detection = job.config.evaluations[job.evaluation].protocol == "detect"
     evaluate = evaluate_detector if is_detection else evaluate_encoder
-    return evaluate(training, name=job.evaluation, start_from=job.start_from, use_gpu=job.use_gpu)
+    start = start_name(job, job.start_from)
+    result = evaluate(training, name=job.evaluation, start_from=start, use_gpu=job.use_gpu)
+    return with_checkpoint(job, output, result)
 
 
 def run_report(job: Job, output: str, inputs: Mapping[str, str]) -> dict[str, Any]:
@@ -226,8 +274,23 @@ def describe_steps(steps: Sequence[Step]) -> str:
     lines = []
     for step in steps:
         before = ", ".join(other.name for other in (*step.needs, *step.after)) or "nothing"
-        lines.append(f"{step.name:<32} {step.demand.cpus:g} CPUs, {step.demand.gpus:g} GPUs; after {before}")
+        held = {"CPUs": step.demand.cpus, "GPUs": step.demand.gpus} | dict(step.demand.custom)
+        holds = ", ".join(f"{amount:g} {resource}" for resource, amount in held.items())
+        lines.append(f"{step.name:<32} {holds}; after {before}")
     return "\n".join(lines)
+
+
+def describe_kept(config: RunConfig) -> list[str]:
+    """What is evaluated while the pretraining goes on, one line per evaluation that is."""
+    lines = []
+    for name, evaluation in config.evaluations.items():
+        lengths = [f"{length}" for length in evaluation.checkpoints if isinstance(length, Duration)]
+        if lengths:
+            often = ", ".join(lengths)
+            lines.append(
+                f"{f'{name}-pretrained@STEP':<32} every {often} of the pretraining, on what is spare"
+            )
+    return lines
 
 
 def _catalogs(store_uri: str, config: RunConfig) -> dict[str, Any]:

@@ -19,10 +19,12 @@ from mae_dist.orchestrate.job import (
     before_evaluation,
     catalog_file,
     demand_of,
-    exported_weights,
     labelled_file,
     looked_at,
     named,
+    start_name,
+    weights_of,
+    with_checkpoint,
 )
 from mae_dist.orchestrate.step import Demand, Step
 
@@ -36,7 +38,7 @@ def frozen_steps(
     inputs: Mapping[str, str],
 ) -> list[Step]:
     """The evaluation of frozen features, and their extraction unless an evaluation before it has the same."""
-    needs, after = before_evaluation(before, start_from)
+    needs, after = before_evaluation(job, before, start_from)
     fields = to_dict(protocol)
     kept = {part: fields["features"][part] for part in KEPT_FEATURES}
     if protocol.protocol == "attentive_probe":
@@ -45,13 +47,13 @@ def frozen_steps(
         part: fields[part] for part in ("augment", "sampling", "views", "eval_batch", "labels_per_class")
     }
     identity = looked_at(job.config, inputs) | given | kept
-    job = replace(job, evaluation=name, start_from=start_from)
+    job, start = replace(job, evaluation=name, start_from=start_from), start_name(job, start_from)
     extraction = Step(
-        name=f"features-{digest(identity)[:6]}-{start_from}",
+        name=f"features-{digest(identity)[:6]}-{start}",
         run=run_extraction,
         config=job,
         identity=identity,
-        output=f"features/{start_from}-{digest(identity)[:6]}",
+        output=f"features/{start}-{digest(identity)[:6]}",
         needs=needs,
         after=after,
         demand=demand_of(job.config, protocol, job.use_gpu),
@@ -60,13 +62,13 @@ def frozen_steps(
     features = known.get(extraction.key, extraction)
     cpus, gpus = job.config.resources.cpus_per_worker, 1.0 if job.use_gpu else 0.0
     evaluation = Step(
-        name=f"{name}-{start_from}",
+        name=f"{name}-{start}",
         run=run_frozen,
         # Whoever extracts first gives the features their name.
         config=replace(job, features=features.name),
         identity={part: fields[part] for part in ("protocol", "published", *FROZEN_SECTIONS)}
         | {"seed": job.config.seed},
-        output=f"evaluations/{name}-{start_from}",
+        output=f"evaluations/{name}-{start}",
         needs=(*named(before, "catalog", "test_catalog"), features),
         demand=Demand(cpus=cpus, gpus=gpus),
     )
@@ -75,8 +77,7 @@ def frozen_steps(
 
 def run_extraction(job: Job, output: str, inputs: Mapping[str, str]) -> dict[str, Any]:
     """The features of training and test samples from one starting point."""
-    weights = exported_weights(inputs["pretrain"]) if job.start_from == "pretrained" else None
-    return extract_features(_given(job, output, inputs), weights=weights)
+    return extract_features(_given(job, output, inputs), weights=weights_of(job, inputs))
 
 
 def run_frozen(job: Job, output: str, inputs: Mapping[str, str]) -> dict[str, Any]:
@@ -84,7 +85,9 @@ def run_frozen(job: Job, output: str, inputs: Mapping[str, str]) -> dict[str, An
     assert job.features is not None
     assert job.start_from is not None
     given = _given(job, output, inputs)
-    return evaluate_frozen(given, features=inputs[job.features], start_from=job.start_from)
+    start = start_name(job, job.start_from)
+    result = evaluate_frozen(given, features=inputs[job.features], start_from=start)
+    return with_checkpoint(job, output, result)
 
 
 def _given(job: Job, output: str, inputs: Mapping[str, str]) -> FrozenEvaluation:

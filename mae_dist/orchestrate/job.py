@@ -22,6 +22,8 @@ class Job:
     use_gpu: bool
     evaluation: str | None = None
     start_from: str | None = None
+    checkpoint: int | None = None
+    """Step of the kept checkpoint that is evaluated; None: the final weights, or random ones."""
     features: str | None = None
     """Step whose features are learned from."""
     test_set: str | None = None
@@ -30,9 +32,14 @@ class Job:
     fence: Fence | None = None
 
 
-def before_evaluation(steps: list[Step], start_from: str) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
+def before_evaluation(
+    job: Job, steps: list[Step], start_from: str
+) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
     """What an evaluation needs, and what it comes after."""
-    samples, pretrain = named(steps, "catalog", "test_catalog"), named(steps, "pretrain")
+    samples = named(steps, "catalog", "test_catalog")
+    if job.checkpoint is not None:
+        return samples + named(steps, weights_name(job.checkpoint)), ()
+    pretrain = named(steps, "pretrain")
     # The baseline does not depend on the pretraining, but does not compete with it either.
     return (samples + pretrain, ()) if start_from == "pretrained" else (samples, pretrain)
 
@@ -72,6 +79,33 @@ def catalog_file(folder: str) -> str:
     return storage.join(folder, "catalog.parquet")
 
 
+def start_name(job: Job, start_from: str) -> str:
+    """What an evaluation begins with, as folders and results call it."""
+    return start_from if job.checkpoint is None else f"{start_from}@{job.checkpoint}"
+
+
+def weights_name(checkpoint: int) -> str:
+    """The step that takes the weights out of the checkpoint of a step of the pretraining."""
+    return f"weights@{checkpoint}"
+
+
+def weights_of(job: Job, inputs: Mapping[str, str]) -> str | None:
+    """The weights that an evaluation begins with; None for random ones."""
+    if job.start_from != "pretrained":
+        return None
+    maker = "pretrain" if job.checkpoint is None else weights_name(job.checkpoint)
+    return exported_weights(inputs[maker])
+
+
+def with_checkpoint(job: Job, output: str, result: Mapping[str, Any]) -> dict[str, Any]:
+    """An evaluation's result, which says of a kept checkpoint of which step it is, also in result.json."""
+    if job.checkpoint is None:
+        return dict(result)
+    known = dict(result) | {"pretraining_step": job.checkpoint}
+    storage.write_json(storage.join(output, "result.json"), known)
+    return known
+
+
 def exported_weights(run: str) -> str:
     """What a pretraining in the folder `run` leaves."""
     return storage.join(run, "export", "model.safetensors")
@@ -80,9 +114,15 @@ def exported_weights(run: str) -> str:
 def demand_of(config: RunConfig, evaluation: EvaluationConfig | None, use_gpu: bool) -> Demand:
     """What a training holds, or whatever else has workers that are fed by decode tasks."""
     # A training that may grow begins with the least.
-    workers = config.workers_for(evaluation).least
+    workers = config.workers_for(evaluation)
     # One decode task at least has to fit beside the workers.
-    cpus = workers * config.resources.cpus_per_worker + config.data.cpus_per_task
-    data = config.data
+    resources, data = config.resources, config.data
+    worker = {"CPU": resources.cpus_per_worker} | ({"GPU": 1.0} if use_gpu else {})
     custom = {} if data.decode_resource is None else {data.decode_resource: data.cpus_per_task}
-    return Demand(cpus=cpus, gpus=workers if use_gpu else 0, custom=custom)
+    return Demand(
+        cpus=workers.least * resources.cpus_per_worker + data.cpus_per_task,
+        gpus=workers.least if use_gpu else 0,
+        custom=custom,
+        parts=(worker,) * workers.least + ({"CPU": data.cpus_per_task} | custom,),
+        growth=(worker,) * (workers.most - workers.least),
+    )

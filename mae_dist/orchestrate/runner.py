@@ -1,308 +1,324 @@
-"""Running steps on a Ray cluster: side by side as far as its resources go, each in a task of its own.
+"""Running the steps of a job: each in a process of its own, side by side as far as there is room.
 
-    ready steps -> Ray tasks (bounded by the cluster's CPUs and GPUs) -> DONE.json each
+    ready steps -> admission.py: which start now -> attempts (process.py) -> DONE.json each
+    an attempt that fails, takes too long or loses its process -> again, after a pause, a few times
+    SIGTERM, RUN/requests -> trainings save and stop, the rest is ended
 
-One step that fails does not stop the others. What is done is not run again. SIGTERM of the driver lets the
-trainings that run save and stop, and starts nothing more.
+One step that fails does not stop the others. What is done is not run again. Nothing here knows Ray.
 """
 
 from __future__ import annotations
 
-import json
+import contextlib
 import logging
-import os
-import signal
-import socket
 import threading
 import time
-import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from types import FrameType
-from typing import Any
-
-import ray
-import torch
-from ray._private.state import state
-from ray.exceptions import RayError, RayTaskError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from mae_dist import storage
-from mae_dist.orchestrate.shortage import ShortageWatch
-from mae_dist.orchestrate.step import Demand, Step
+from mae_dist.orchestrate.admission import claim_of, decide
+from mae_dist.orchestrate.attempt import Attempt, Failure, Launcher
+from mae_dist.orchestrate.logs import StepLog
+from mae_dist.orchestrate.process import RayLauncher
+from mae_dist.orchestrate.requests import Cancellation, sigterm_noted, take_requests
+from mae_dist.orchestrate.shortage import ShortageWatch, total_of
+from mae_dist.orchestrate.state import WITHOUT_RESULT, State, StateFile, StepStatus
+from mae_dist.orchestrate.step import SPARE, Step
 from mae_dist.orchestrate.store import RunStore
-from mae_dist.train.notices import announce_end
+from mae_dist.storage.fence import FencedOffError
 
 POLL_SECONDS = 0.5
-ANSWER_SECONDS = 10.0
-"""How long a cluster that is named may take to accept a connection."""
-LOCAL_CPUS = 4
-"""Logical CPUs of a local cluster at least: workers hold theirs while decode tasks need some beside them."""
-LOCAL_OBJECT_STORE_BYTES = 1 << 30
-REASON_CHARACTERS = 400
-"""Of a failed step's reason; the traceback beside it is whole."""
+LOOK_SECONDS = 2.0
+"""Between two looks at what changes more slowly: progress, requests."""
+FIND_SECONDS = 10.0
+"""Between two questions for steps that were not known before."""
+DATA_WAIT_SHARE = 0.05
+"""Of a training's time; while it waits for data longer than that, nothing is started on spare capacity."""
+GRACE_SECONDS = 120.0
+"""For a training that is cancelled, to save and stop; then it is ended."""
+SIDE_BY_SIDE = 16
+END_REASON = "the job was asked to end; run it again to go on"
+
+Show = Callable[[Sequence[StepStatus]], None]
+Find = Callable[[], Sequence[Step]]
 
 log = logging.getLogger(__name__)
 
 
-class ClusterError(RuntimeError):
-    """The cluster cannot be reached, or can never hold what a run asks of it."""
+def run_steps(
+    steps: Sequence[Step],
+    store: RunStore,
+    *,
+    show: Show,
+    most: int = SIDE_BY_SIDE,
+    find: Find = lambda: (),
+    launcher: Launcher | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> list[StepStatus]:
+    """Run what is not done yet, at most `most` side by side; returns how each step ended, in the order given.
+
+    `find` is asked now and then for steps that were not known before, such as those that follow a checkpoint,
+    and may repeat itself. `show` is called about twice a second with the state of all steps. Without a
+    `launcher` steps run on the cluster that this process has joined.
+    """
+    runner = _Runner(steps, store, launcher or RayLauncher(), find, most=most, clock=clock)
+    with sigterm_noted() as asked_to_end:
+        return runner.run(asked_to_end, show)
 
 
 @dataclass(slots=True)
-class StepStatus:
-    """Where a step stands; what the display shows."""
+class _Running:
+    """An attempt that runs, and what is to become of it where we end it."""
 
-    step: Step
-    state: str = "waiting"
-    """waiting, running, done, failed, skipped (a needed step failed) or kept (done in an earlier job)."""
-    reason: str | None = None
-    started: float = field(default_factory=time.monotonic)
-    seconds: float = 0.0
-    progress: dict[str, Any] | None = None
-    """The last line of metrics of a training step."""
-
-
-def is_cluster_running() -> bool:
-    """Whether this process belongs to a cluster: inside a Ray job, or with RAY_ADDRESS set."""
-    return ray.is_initialized() or bool(os.environ.get("RAY_ADDRESS"))
+    status: StepStatus
+    attempt: Attempt
+    log: StepLog
+    started: float
+    becomes: tuple[State, str | None] | None = None
+    """State and reason of a step that we end; failed: it took too long, waiting: it makes room."""
+    kill_at: float = float("inf")
 
 
-def connect() -> None:
-    """Join the cluster that RAY_ADDRESS names, or start a local one for the life of this process.
+class _Runner:
+    """All steps of one job, and what runs of them."""
 
-    Raises ClusterError if the named cluster does not answer.
-    """
-    if ray.is_initialized():
-        return
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    address = os.environ.get("RAY_ADDRESS")
-    if address:
+    def __init__(
+        self,
+        steps: Sequence[Step],
+        store: RunStore,
+        launcher: Launcher,
+        find: Find,
+        *,
+        most: int,
+        clock: Callable[[], float],
+    ) -> None:
+        self._store, self._launcher, self._find = store, launcher, find
+        self._most, self._clock = most, clock
+        self._file = StateFile(store)
+        self._statuses: dict[str, StepStatus] = {}
+        self._add(steps)
+        self._running: dict[str, _Running] = {}
+        self._due: dict[str, float] = {}
+        """When the next attempt of a step that is retried may start."""
+        self._shortage = ShortageWatch()
+        self._looked = self._asked = float("-inf")
+        self._end: tuple[State, str] | None = None
+        """State and reason of whatever has not started yet, once the job is to end."""
+
+    def run(self, asked_to_end: threading.Event, show: Show) -> list[StepStatus]:
+        """Until every step has ended."""
         try:
-            _check_answer(address)
-            ray.init(address=address, **quiet)
-        except (OSError, RuntimeError) as error:
-            raise ClusterError(
-                f"RAY_ADDRESS={address}: no Ray cluster answers there ({error}); start one, correct the "
-                "address or unset RAY_ADDRESS to run on this machine alone"
-            ) from error
-        return
-    # Ray 2.60 writes a token into the home directory unless told; a cluster on loopback needs none.
-    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    available = local_capacity()
-    ray.init(
-        address="local",
-        num_cpus=int(available["CPU"]),
-        num_gpus=int(available["GPU"]),
-        object_store_memory=LOCAL_OBJECT_STORE_BYTES,
-        # Train asks it about its own controller.
-        include_dashboard=True,
-        dashboard_host="127.0.0.1",
-        _system_config={
-            # By default Ray warns the user of every few processes that its own Train and Data start.
-            "worker_maximum_startup_concurrency": 16,
-            # By default Ray ends a process after a second without work when there are more than CPUs; the
-            # next decode task then spends seconds on starting and importing again.
-            "idle_worker_killing_time_threshold_ms": 60_000,
-        },
-        **quiet,
-    )
+            while True:
+                if asked_to_end.is_set() and self._end is None:
+                    log.warning("asked to end (SIGTERM): trainings save and stop")
+                    self._end_all("skipped", END_REASON)
+                self._look()
+                self._ask_for_more()
+                self._advance()
+                statuses = list(self._statuses.values())
+                is_over = all(status.has_ended for status in statuses)
+                self._file.write(statuses, ended=is_over)
+                show(statuses)
+                if is_over:
+                    return statuses
+                self._wait()
+        except BaseException as error:
+            self._abandon(error)
+            raise
 
+    def _add(self, steps: Sequence[Step]) -> None:
+        """Take over steps, in front of those that come after all others."""
+        for step in steps:
+            status = self._statuses[step.name] = StepStatus(step)
+            if self._store.is_done(step) and not step.always:
+                status.state = "kept"
+                self._file.recall(status)
+        self._statuses = dict(sorted(self._statuses.items(), key=lambda item: item[1].step.always))
 
-def _check_answer(address: str) -> None:
-    """Raise OSError where nobody listens at host:port; Ray alone tries for minutes before it says so."""
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
-    if colon and port.isdigit():
-        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_SECONDS).close()
+    def _wait(self) -> None:
+        """For an attempt to end, but not for long; then for what is overdue."""
+        by_attempt = {id(running.attempt): running for running in self._running.values()}
+        attempts = [running.attempt for running in self._running.values()]
+        for attempt in self._launcher.wait(attempts, POLL_SECONDS):
+            self._conclude(by_attempt[id(attempt)])
+        now = self._clock()
+        for running in self._running.values():
+            running.status.seconds = now - running.started
+            if now >= running.kill_at:
+                running.attempt.kill()
+                running.kill_at = float("inf")
+            timeout = running.status.step.patience.timeout_seconds
+            if running.becomes is None and timeout is not None and now >= running.started + timeout:
+                # Its stacks are written meanwhile.
+                running.attempt.write_stacks()
+                reason = f"took longer than {timeout:g} s, its timeout; log.txt says where it stood"
+                running.becomes, running.kill_at = ("failed", reason), now + POLL_SECONDS
 
-
-def local_capacity() -> dict[str, float]:
-    """What a cluster on this machine alone has: all GPUs, and at least LOCAL_CPUS logical CPUs."""
-    return {"CPU": max(LOCAL_CPUS, os.cpu_count() or 1), "GPU": torch.cuda.device_count()}
-
-
-def capacity() -> dict[str, float]:
-    """CPUs, GPUs and custom resources that the connected cluster has, or can grow to where it scales by
-    itself."""
-    now, most = _resources(), state.get_max_resources_from_cluster_config() or {}
-    names = {"CPU", "GPU", *filter(_is_countable, (*now, *most))}
-    return {name: max(now.get(name, 0.0), float(most.get(name, 0.0))) for name in sorted(names)}
-
-
-def _resources() -> dict[str, float]:
-    """What the nodes carry now that a recipe may ask for."""
-    return {name: amount for name, amount in ray.cluster_resources().items() if _is_countable(name)}
-
-
-def _is_countable(resource: str) -> bool:
-    # Memory is in bytes, and "node:..." or "accelerator_type:..." are Ray's own names.
-    return "memory" not in resource and ":" not in resource
-
-
-def run_steps(
-    steps: Sequence[Step], store: RunStore, *, show: Callable[[Sequence[StepStatus]], None]
-) -> list[StepStatus]:
-    """Run what is not done yet; returns how each step ended, in the order given.
-
-    `show` is called about twice a second with the state of all steps.
-    """
-    statuses = {step.name: StepStatus(step) for step in steps}
-    for status in statuses.values():
-        if store.is_done(status.step) and not status.step.always:
-            status.state = "kept"
-    with _sigterm() as asked_to_end:
-        _run_all(statuses, store, asked_to_end, show)
-    return list(statuses.values())
-
-
-@contextmanager
-def _sigterm() -> Iterator[threading.Event]:
-    """Set by the first SIGTERM meanwhile; a second one does what the first would have done."""
-    asked = threading.Event()
-    if threading.current_thread() is not threading.main_thread():  # others cannot listen to signals
-        yield asked
-        return
-
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGTERM, before)
-        asked.set()
-
-    before = signal.signal(signal.SIGTERM, on_signal)
-    try:
-        yield asked
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _run_all(
-    statuses: dict[str, StepStatus],
-    store: RunStore,
-    asked_to_end: threading.Event,
-    show: Callable[[Sequence[StepStatus]], None],
-) -> None:
-    running: dict[ray.ObjectRef, StepStatus] = {}
-    shortage = ShortageWatch()
-    is_ending = False
-    while True:
-        if asked_to_end.is_set() and not is_ending:
-            is_ending = True
-            log.warning("asked to end (SIGTERM): trainings save and stop")
-            announce_end()
-        for status in statuses.values():
-            if is_ending and status.state == "waiting":
-                status.state, status.reason = "skipped", "the job was asked to end; run it again to go on"
-            _advance(status, statuses, running, store)
-        for warning in shortage.look([s.step for s in running.values()], _resources(), time.monotonic()):
-            log.warning("%s", warning)
-        show(list(statuses.values()))
-        if not running and not any(status.state == "waiting" for status in statuses.values()):
+    def _look(self) -> None:
+        """At what others say: the steps by their progress, users by their requests."""
+        now = self._clock()
+        if now < self._looked + LOOK_SECONDS:
             return
-        finished, _ = ray.wait(list(running), timeout=POLL_SECONDS) if running else ([], [])
-        for reference in finished:
-            _finish(running.pop(reference), reference, store)
-        for status in running.values():
-            status.seconds = time.monotonic() - status.started
-            status.progress = _progress(store.output(status.step))
+        self._looked = now
+        for cancellation in take_requests(self._store.uri):
+            self._cancel(cancellation)
+        for running in self._running.values():
+            running.status.progress = self._store.progress(running.status.step)
+            running.log.follow(running.status.progress)
+            running.log.publish()
 
+    def _ask_for_more(self) -> None:
+        """For steps that were not known before; also when one has ended, as it may have been the last."""
+        now = self._clock()
+        if self._end is None and now >= self._asked + FIND_SECONDS:
+            self._asked = now
+            self._add([step for step in self._find() if step.name not in self._statuses])
 
-def _advance(
-    status: StepStatus,
-    statuses: dict[str, StepStatus],
-    running: dict[ray.ObjectRef, StepStatus],
-    store: RunStore,
-) -> None:
-    """Start a waiting step if everything before it has ended and there is room, or skip it."""
-    if status.state != "waiting":
-        return
-    before = [statuses[step.name].state for step in (*status.step.needs, *status.step.after)]
-    if any(state in ("waiting", "running") for state in before):
-        return
-    missing = [s.name for s in status.step.needs if statuses[s.name].state in ("failed", "skipped")]
-    if missing:
-        status.state, status.reason = "skipped", f"needs {', '.join(missing)}"
-        return
-    if running and not _has_room(status.step.demand, [other.step.demand for other in running.values()]):
-        return
-    store.begin(status.step)
-    inputs = {step.name: store.output(step) for step in status.step.needs}
-    status.state, status.started = "running", time.monotonic()
-    # A step coordinates; its own tasks and workers hold the CPUs.
-    # It stays where the job is: on another node it would be lost with that one.
-    here: Any = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    remote = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=here)(_run)
-    running[remote.remote(status.step, store.output(status.step), inputs)] = status
+    # What ends steps before their time.
 
+    def _cancel(self, asked: Cancellation) -> None:
+        reason = f"cancelled by {asked.by}"
+        log.warning("%s: %s", asked.step or "the whole run", reason)
+        if asked.step is None:
+            self._end_all("cancelled", reason)
+            for running in self._running.values():
+                running.becomes = ("cancelled", reason)
+                running.kill_at = self._grace(running)
+        elif (status := self._statuses.get(asked.step)) is None:
+            log.warning("there is no step %s; there are %s", asked.step, ", ".join(self._statuses))
+        elif (running := self._running.get(asked.step)) is not None:
+            running.becomes, running.kill_at = ("cancelled", reason), self._grace(running)
+            if status.step.saves:
+                self._launcher.ask_to_stop(self._store.output(status.step))
+        elif not status.has_ended:
+            status.state, status.reason = "cancelled", reason
 
-def _run(step: Step, output: str, inputs: dict[str, str]) -> tuple[bool, Any]:
-    """(True, summary), or (False, reason with the traceback): an exception of ours need not be picklable."""
-    try:
-        # Through JSON here, because a summary that cannot be written down must not end the whole job.
-        return True, json.loads(json.dumps(dict(step.run(step.config, output, inputs))))
-    except Exception as error:
-        return False, {"reason": _reason(error), "traceback": traceback.format_exc()}
+    def _grace(self, running: _Running) -> float:
+        return self._clock() + (GRACE_SECONDS if running.status.step.saves else 0.0)
 
+    def _end_all(self, state: State, reason: str) -> None:
+        """Start nothing more, and let the trainings that run save and stop."""
+        self._end = (state, reason)
+        self._launcher.ask_to_stop(None)
 
-def _finish(status: StepStatus, reference: ray.ObjectRef, store: RunStore) -> None:
-    status.seconds = time.monotonic() - status.started
-    try:
-        succeeded, result = ray.get(reference)
-    except RayError as error:
-        reason = _one_line(f"its process died: {error}")
-        succeeded, result = False, {"reason": reason, "traceback": str(error)}
-    trace = storage.join(store.output(status.step), "traceback.txt")
-    if succeeded:
-        status.state = "done"
-        storage.delete(trace)  # of an earlier, failed attempt
-        store.finish(status.step, seconds=status.seconds, summary=result)
-        return
-    status.state, status.reason = "failed", result["reason"]
-    storage.write_bytes(trace, result["traceback"].encode())
-    store.fail(status.step, seconds=status.seconds, reason=status.reason)
+    def _abandon(self, error: BaseException) -> None:
+        """End what runs, because this driver ends at once; say so, if that can still be said."""
+        for running in self._running.values():
+            running.attempt.kill()
+            running.status.state, running.status.ended = "cancelled", time.time()
+            running.status.reason = f"the driver ended: {type(error).__name__}"
+            self._file.remember(running.status, "cancelled", running.status.reason)
+        with contextlib.suppress(storage.StorageError, FencedOffError):
+            self._file.write(list(self._statuses.values()), ended=True)
 
+    # What starts steps, and what follows.
 
-def _has_room(wanted: Demand, held: Sequence[Demand]) -> bool:
-    total = _resources()
-    cpus = wanted.cpus + sum(demand.cpus for demand in held)
-    gpus = wanted.gpus + sum(demand.gpus for demand in held)
-    return cpus <= total.get("CPU", 0) and gpus <= total.get("GPU", 0)
+    def _advance(self) -> None:
+        """Skip what cannot run, start what can, make room for what is more important."""
+        for status in self._statuses.values():
+            self._give_up(status)
+        ready = [status for status in self._statuses.values() if self._is_ready(status)]
+        if not ready and not self._running:
+            return
+        nodes = self._launcher.nodes()
+        held = [claim_of(running.status.step) for running in self._running.values()]
+        decision = decide([claim_of(status.step) for status in ready], held, nodes, most=self._most)
+        for name in decision.start:
+            self._start(self._statuses[name])
+        for name in decision.stop:
+            self._make_room(self._running[name])
+        steps = [running.status.step for running in self._running.values()]
+        for warning in self._shortage.look(steps, total_of(nodes), self._clock()):
+            log.warning("%s", warning)
 
+    def _give_up(self, status: StepStatus) -> None:
+        """Skip a step that can never run in this job."""
+        if status.state == "waiting":
+            names = [needed.name for needed in status.step.needs]
+            missing = [name for name in names if self._statuses[name].state in WITHOUT_RESULT]
+            if self._end is not None:
+                status.state, status.reason = self._end
+            elif missing:
+                status.state, status.reason = "skipped", f"needs {', '.join(missing)}"
+        elif status.state == "retrying" and self._end is not None:
+            status.state = "failed"
 
-def _reason(error: BaseException) -> str:
-    """One line that says what went wrong: the first error, under those that Ray or we wrapped around it."""
-    inner = error
-    while (below := _wrapped(inner)) is not None:
-        inner = below
-    if isinstance(inner, RayTaskError):
-        return _one_line(_first_of_traceback(str(inner)))
-    return _one_line(f"{type(inner).__name__}: {inner}".removesuffix(": "))
+    def _is_ready(self, status: StepStatus) -> bool:
+        """Whether a step waits for nothing but room."""
+        if status.state == "retrying":
+            return self._clock() >= self._due[status.step.name]
+        if status.state != "waiting" or (status.step.priority <= SPARE and not self._has_spare()):
+            return False
+        before = {other.name for other in (*status.step.needs, *status.step.after)}
+        if status.step.always:
+            before |= {name for name, other in self._statuses.items() if not other.step.always}
+        return all(self._statuses[name].has_ended for name in before)
 
+    def _has_spare(self) -> bool:
+        """Whether no training that runs waits for its data: what is spare on paper might decode for it."""
+        running = [its.status for its in self._running.values() if its.status.step.priority > SPARE]
+        told = [status.progress or {} for status in running if status.step.saves]
+        return all(progress.get("data_wait_share", 1.0) <= DATA_WAIT_SHARE for progress in told)
 
-def _wrapped(error: BaseException) -> BaseException | None:
-    """The error inside: Train's of the lowest rank that failed, or the one it was raised from."""
-    by_rank = getattr(error, "worker_failures", None)
-    if by_rank:
-        return by_rank[min(by_rank)]
-    return getattr(error, "controller_failure", None) or error.__cause__
+    def _start(self, status: StepStatus) -> None:
+        step = status.step
+        self._store.begin(step)
+        output = self._store.output(step)
+        inputs = {needed.name: self._store.output(needed) for needed in step.needs}
+        status.state, status.reason, status.progress = "running", None, None
+        status.attempt += 1
+        status.started, status.ended, status.seconds = time.time(), None, 0.0
+        its_log = StepLog(storage.join(self._store.uri, step.log))
+        its_log.say(f"---- {step.name}, attempt {status.attempt}")
+        attempt = self._launcher.start(step, output, inputs, log_file=str(its_log.file))
+        self._running[step.name] = _Running(status, attempt, its_log, self._clock())
 
+    def _make_room(self, running: _Running) -> None:
+        if running.becomes is None:
+            log.info("%s makes room for a more important step", running.status.step.name)
+            running.becomes, running.kill_at = ("waiting", None), self._clock()
 
-def _first_of_traceback(text: str) -> str:
-    """`Error: message` of the first error in a chain that another process printed; Ray gives no more."""
-    first = text.partition("\n\nThe above exception was")[0].splitlines()
-    frames = [number for number, line in enumerate(first) if line.startswith("  File ")]
-    rest = first[frames[-1] + 1 :] if frames else first
-    while len(rest) > 1 and rest[0].startswith("    "):  # the source line under its frame
-        rest = rest[1:]
-    kind, colon, message = "\n".join(rest).partition(": ")
-    return f"{kind.rpartition('.')[2]}{colon}{message}"
+    def _conclude(self, running: _Running) -> None:
+        """Note how an attempt has ended, and what follows from that."""
+        self._asked = float("-inf")
+        status, step = running.status, running.status.step
+        del self._running[step.name]
+        status.ended, status.seconds = time.time(), self._clock() - running.started
+        outcome = running.attempt.outcome()
+        trace = storage.join(self._store.output(step), "traceback.txt")
+        if not isinstance(outcome, Failure):
+            storage.delete(trace)  # of an earlier, failed attempt
+            self._store.finish(step, seconds=status.seconds, summary=outcome)
+            state, reason = "done", None
+            status.state = "done"
+        else:
+            state, reason = running.becomes or ("failed", outcome.reason)
+            running.log.say(f"---- {state}: {reason}\n{outcome.traceback}")
+            if state == "waiting":
+                state, reason = "cancelled", "made room for a more important step"
+                status.state = "waiting"
+            else:
+                storage.write_bytes(trace, outcome.traceback.encode())
+                self._store.fail(step, seconds=status.seconds, reason=reason or outcome.reason)
+                status.state, status.reason = state, reason
+        self._file.remember(status, state, reason)
+        if status.state == "waiting":
+            status.attempt -= 1  # it has not failed
+        if status.state == "failed":
+            is_permanent = isinstance(outcome, Failure) and outcome.is_permanent and running.becomes is None
+            self._retry(status, is_permanent=is_permanent)
+        running.log.publish(at_once=True)
 
-
-def _one_line(text: str) -> str:
-    joined = " ".join(text.split())
-    return joined if len(joined) <= REASON_CHARACTERS else f"{joined[: REASON_CHARACTERS - 3]}..."
-
-
-def _progress(output: str) -> dict[str, Any] | None:
-    uri = storage.join(output, "progress.json")
-    return storage.read_json(uri) if storage.exists(uri) else None
+    def _retry(self, status: StepStatus, *, is_permanent: bool) -> None:
+        """Let a step that has failed wait for its next attempt, if it has one left and that could help."""
+        patience = status.step.patience
+        if is_permanent or self._end is not None or status.attempt > patience.retries:
+            return
+        pause = patience.pause(status.attempt)
+        self._due[status.step.name] = self._clock() + pause
+        status.state = "retrying"
+        log.warning(
+            "%s failed, and starts again in %g s (attempt %d of %d): %s",
+            *(status.step.name, pause, status.attempt + 1, patience.retries + 1, status.reason),
+        )

@@ -45,6 +45,15 @@ class ShortageWatch:
         )
 
 
+def total_of(nodes: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """What all nodes carry together."""
+    total: dict[str, float] = {}
+    for node in nodes:
+        for name, amount in node.items():
+            total[name] = total.get(name, 0.0) + amount
+    return total
+
+
 def _demanded(demand: Demand) -> dict[str, float]:
     return {"CPU": demand.cpus, "GPU": demand.gpus} | dict(demand.custom)
 

@@ -34,6 +34,11 @@ class RunStore:
         self.uri = uri
         self._fence = fence
 
+    @property
+    def driver(self) -> int | None:
+        """Number of the driver that writes here; None without a fence."""
+        return None if self._fence is None else self._fence.token
+
     def output(self, step: Step) -> str:
         """Where the step writes."""
         return storage.join(self.uri, step.output)
@@ -46,6 +51,11 @@ class RunStore:
     def record(self, step: Step) -> dict[str, Any] | None:
         """What DONE.json says, whatever key it is of; None if there is none."""
         uri = self._file(step, "DONE.json")
+        return storage.read_json(uri) if storage.exists(uri) else None
+
+    def progress(self, step: Step) -> dict[str, Any] | None:
+        """How far the step says it is, in its progress.json; None if it says nothing."""
+        uri = self._file(step, "progress.json")
         return storage.read_json(uri) if storage.exists(uri) else None
 
     def finish(self, step: Step, *, seconds: float, summary: Mapping[str, Any]) -> None:
@@ -63,7 +73,7 @@ class RunStore:
 
     def fail(self, step: Step, *, seconds: float, reason: str) -> None:
         """Say why the step failed; it is run again with the next job."""
-        self._check()
+        self.check()
         record = {"state": "failed", "reason": reason, "seconds": seconds, "summary": {}}
         storage.write_bytes(self._file(step, "FAILED.json"), self._record(step, record))
 
@@ -73,7 +83,7 @@ class RunStore:
         A step that was interrupted goes on from its checkpoints, which must be those of its own settings. The
         run directory itself belongs to one pretraining alone and is never cleared.
         """
-        self._check()
+        self.check()
         if not step.output:
             return
         uri = storage.join(self.output(step), "BEGUN.json")
@@ -82,13 +92,13 @@ class RunStore:
             storage.delete_tree(self.output(step))
             storage.write_json(uri, {"step": step.name, "key": step.key})
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Raise FencedOffError if a later driver has taken over."""
         if self._fence is not None:
             self._fence.check()
 
     def _record(self, step: Step, record: dict[str, Any]) -> bytes:
-        driver = None if self._fence is None else self._fence.token
-        about = {"step": step.name, "key": step.key, "driver": driver}
+        about = {"step": step.name, "key": step.key, "driver": self.driver}
         return json.dumps(about | record, indent=2, ensure_ascii=False).encode()
 
     def _file(self, step: Step, name: str) -> str:

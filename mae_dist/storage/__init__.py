@@ -57,6 +57,12 @@ def absolute(uri: str) -> str:
     return uri if "://" in uri else os.path.abspath(uri)
 
 
+def local_path(uri: str) -> str | None:
+    """The path of `uri` on a disk of this machine; None in an object store."""
+    place = _place(uri)
+    return str(place.path) if isinstance(place, LocalPlace) else None
+
+
 def exists(uri: str) -> bool:
     """Whether there is a file, a folder or an object at `uri`, or objects below it."""
     return _place(uri).exists()

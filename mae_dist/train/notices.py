@@ -21,28 +21,30 @@ LOOK_SECONDS = 2.0
 NAMESPACE = "mae_dist"
 
 
-def announce_end() -> None:
-    """Tell all trainings of this job to save and stop; from its driver."""
-    internal_kv._internal_kv_put(_key(), b"1", namespace=NAMESPACE)
+def announce_end(output: str | None = None) -> None:
+    """Tell trainings of this job to save and stop, all or those in the folder `output`; from its driver."""
+    internal_kv._internal_kv_put(_key(output), b"1", namespace=NAMESPACE)
 
 
-def look() -> Request:
-    """What this process should do now, by the cluster's records."""
-    if internal_kv._internal_kv_exists(_key(), namespace=NAMESPACE):
-        return Request.END
+def look(output: str | None = None) -> Request:
+    """What this process, which trains in the folder `output`, should do now by the cluster's records."""
+    for whom in {None, output}:
+        if internal_kv._internal_kv_exists(_key(whom), namespace=NAMESPACE):
+            return Request.END
     draining = state.get_draining_nodes()
     return Request.MOVE if ray.get_runtime_context().get_node_id() in draining else Request.NONE
 
 
-def _key() -> str:
-    return f"end of job {ray.get_runtime_context().get_job_id()}"
+def _key(output: str | None = None) -> str:
+    job = f"end of job {ray.get_runtime_context().get_job_id()}"
+    return job if output is None else f"{job} in {output}"
 
 
 class NoticeReader:
-    """Passes notices on to a training while it runs."""
+    """Passes notices on to a training in the folder `output` while it runs."""
 
-    def __init__(self, stop: StopRequest) -> None:
-        self._stop = stop
+    def __init__(self, stop: StopRequest, output: str | None = None) -> None:
+        self._stop, self._output = stop, output
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._read, name="notices", daemon=True)
 
@@ -57,7 +59,7 @@ class NoticeReader:
     def _read(self) -> None:
         while not self._over.wait(LOOK_SECONDS):
             try:
-                request = look()
+                request = look(self._output)
             except Exception:  # whatever keeps the cluster from answering keeps no training from going on
                 log.warning("the cluster's notices cannot be read now", exc_info=True)
                 continue

@@ -93,7 +93,7 @@ def _train_and_score(
     )
     if feed is not None:
         stop = StopRequest(timeout_seconds=training.config.watch.collective_seconds)
-        with stop.listening(), NoticeReader(stop):
+        with stop.listening(), NoticeReader(stop, training.output):
             progress = train(
                 engine,
                 feed,

@@ -132,9 +132,9 @@ def test_a_catalog_may_be_written_over_itself(clips, tmp_path, ray_cluster, caps
     ],
 )
 def test_a_mistake_is_told_before_ray_is_started(more, complaint, clips, tmp_path, monkeypatch, capsys):
-    from mae_dist.orchestrate import runner
+    from mae_dist.orchestrate import cluster
 
-    monkeypatch.setattr(runner, "connect", None)
+    monkeypatch.setattr(cluster, "connect", None)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
     assert main(["catalog", "audit", clips, *more]) == 2
@@ -166,23 +166,23 @@ def test_a_place_that_cannot_be_reached_stops_the_audit(tmp_path, ray_cluster, c
 
 
 def test_a_cluster_that_does_not_answer_is_told(clips, monkeypatch, capsys):
-    from mae_dist.orchestrate import runner
+    from mae_dist.orchestrate import cluster
 
     def refuse():
-        raise runner.ClusterError("RAY_ADDRESS=x: no Ray cluster answers there")
+        raise cluster.ClusterError("RAY_ADDRESS=x: no Ray cluster answers there")
 
-    monkeypatch.setattr(runner, "connect", refuse)
+    monkeypatch.setattr(cluster, "connect", refuse)
     assert main(["catalog", "audit", clips]) == 2
     assert capsys.readouterr().err.splitlines()[-1] == "RAY_ADDRESS=x: no Ray cluster answers there"
 
 
 def test_an_interruption_is_one_line(clips, monkeypatch, capsys):
-    from mae_dist.orchestrate import runner
+    from mae_dist.orchestrate import cluster
 
     def interrupt():
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(runner, "connect", interrupt)
+    monkeypatch.setattr(cluster, "connect", interrupt)
     assert main(["catalog", "audit", clips]) == 130
     assert capsys.readouterr().err.splitlines()[-1] == "interrupted"
 

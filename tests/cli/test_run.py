@@ -15,8 +15,8 @@ from rich.console import Console
 from mae_dist.cli.display import StepDisplay
 from mae_dist.cli.main import main as mae_dist
 from mae_dist.cli.run import main
-from mae_dist.orchestrate import runner
-from mae_dist.orchestrate.runner import StepStatus
+from mae_dist.orchestrate import cluster
+from mae_dist.orchestrate.state import StepStatus
 from mae_dist.orchestrate.step import Step
 from tests.orchestrate.test_preflight import save_catalog
 
@@ -37,8 +37,8 @@ def refused(runs, capsys, monkeypatch):
     Other tests of this process may have a Ray of their own, so that it is the connection that must not be
     made here; one test below looks at a process of its own.
     """
-    monkeypatch.setattr(runner, "is_cluster_running", lambda: False)
-    monkeypatch.setattr(runner, "connect", lambda: pytest.fail("Ray was started"))
+    monkeypatch.setattr(cluster, "is_cluster_running", lambda: False)
+    monkeypatch.setattr(cluster, "connect", lambda: pytest.fail("Ray was started"))
 
     def refused(*settings: str, recipe: str = "pretrain/demo", storage: str | None = None) -> list[str]:
         arguments = ["--storage", storage or str(runs)]
@@ -156,8 +156,8 @@ def test_the_same_is_told_by_the_command_of_the_package(runs, capsys):
 
 
 def test_a_dry_run_prints_the_steps_and_starts_nothing(runs, capsys, monkeypatch):
-    monkeypatch.setattr(runner, "is_cluster_running", lambda: False)
-    monkeypatch.setattr(runner, "connect", lambda: pytest.fail("Ray was started"))
+    monkeypatch.setattr(cluster, "is_cluster_running", lambda: False)
+    monkeypatch.setattr(cluster, "connect", lambda: pytest.fail("Ray was started"))
     assert main("pretrain/demo", ["--storage", str(runs), "--dry-run", "--set", "resources.device=cpu"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].startswith(f"run directory  {runs}/demo-")
@@ -168,8 +168,8 @@ def test_a_dry_run_prints_the_steps_and_starts_nothing(runs, capsys, monkeypatch
 
 def test_a_run_that_another_driver_holds_is_left_alone(runs, capsys, monkeypatch):
     """The holder is a process that lives; the one that is refused neither waits nor starts anything."""
-    monkeypatch.setattr(runner, "is_cluster_running", lambda: False)
-    monkeypatch.setattr(runner, "connect", lambda: pytest.fail("Ray was started"))
+    monkeypatch.setattr(cluster, "is_cluster_running", lambda: False)
+    monkeypatch.setattr(cluster, "connect", lambda: pytest.fail("Ray was started"))
     assert main("pretrain/demo", ["--storage", str(runs), "--dry-run"]) == 0
     run = capsys.readouterr().out.split("run directory  ")[1].splitlines()[0]
     holder = subprocess.Popen(

@@ -13,7 +13,7 @@ import pytest
 from mae_dist.cli import run
 from mae_dist.cli.main import main
 from mae_dist.config.tree import recipe_names
-from mae_dist.orchestrate import runner
+from mae_dist.orchestrate import cluster
 
 ROOT = Path(__file__).parents[2]
 JOBS = sorted(path for path in (ROOT / "jobs").glob("*.py"))
@@ -22,7 +22,7 @@ JOBS = sorted(path for path in (ROOT / "jobs").glob("*.py"))
 @pytest.fixture(autouse=True)
 def _no_cluster(monkeypatch, tmp_path):
     # A test file before this one may have started the session's cluster in this process.
-    monkeypatch.setattr(runner, "is_cluster_running", lambda: False)
+    monkeypatch.setattr(cluster, "is_cluster_running", lambda: False)
     monkeypatch.chdir(tmp_path)
 
 

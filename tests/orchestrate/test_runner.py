@@ -274,9 +274,9 @@ def test_sigterm_of_the_driver_reaches_what_runs_and_starts_nothing_more(tmp_pat
 
 
 def test_what_a_cluster_has_is_told_without_rays_own_names(tmp_path):
-    from mae_dist.orchestrate import runner
+    from mae_dist.orchestrate import cluster
 
-    assert runner.capacity() == {"CPU": 6.0, "GPU": 0.0}
+    assert cluster.capacity() == {"CPU": 6.0, "GPU": 0.0}
 
 
 def test_a_step_that_waits_for_a_resource_that_no_node_carries_is_named(tmp_path, monkeypatch, caplog):

@@ -60,6 +60,18 @@ def test_what_two_ranks_saved_is_put_together_by_one(folder):
     assert engine.loaded.tolist() == [10.0] * 4 + [11.0] * 4
 
 
+def test_weights_are_taken_out_of_a_checkpoint_without_what_is_not_asked_for(folder):
+    save_whole(folder, 10)
+    state = checkpoint.read_weights(folder, 10, kind="weight")
+    assert state.flat("weight", "w", 8).tolist() == [10.0] * 4 + [11.0] * 4
+    assert checkpoint.read_weights(folder, 10, kind="ema").kinds == set()
+
+
+def test_weights_of_a_checkpoint_that_is_gone_are_refused(folder):
+    with pytest.raises(CheckpointError, match="step-000000010 is not a whole checkpoint"):
+        checkpoint.read_weights(folder, 10, kind="weight")
+
+
 def test_a_checkpoint_is_invisible_until_the_last_rank_has_written(folder):
     (rank_0,) = save(folder, 10, ranks=(0,))
     assert checkpoint.newest(folder) is None

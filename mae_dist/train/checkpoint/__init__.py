@@ -21,7 +21,7 @@ from mae_dist.train.checkpoint.layout import (
     read_manifest,
     remove,
 )
-from mae_dist.train.checkpoint.loading import load
+from mae_dist.train.checkpoint.loading import load, read_weights
 from mae_dist.train.checkpoint.saving import Checkpointer
 
 __all__ = [
@@ -33,5 +33,6 @@ __all__ = [
     "load",
     "newest",
     "read_manifest",
+    "read_weights",
     "remove",
 ]

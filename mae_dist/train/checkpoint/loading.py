@@ -46,6 +46,26 @@ def load(uri: str, step: int, engine: Engine) -> Progress:
     return manifest.progress
 
 
+def read_weights(uri: str, step: int, *, kind: str) -> FullState:
+    """The weights (kind "weight") of the checkpoint of `step`, or their averages ("ema"), and its buffers.
+
+    Files are read one after the other, and the state of the optimiser is not kept. Raises CheckpointError if
+    the checkpoint is not whole.
+    """
+    folder, manifest = folder_of(uri, step), read_manifest(uri, step)
+    kept: dict[str, Tensor] = {}
+    for name, digest in sorted(manifest.files.items()):
+        if not name.endswith(".safetensors"):
+            continue
+        data, damage = _read(folder, {name: digest})
+        if damage is not None:
+            raise CheckpointError(damage)
+        for key, values in safetensors.torch.load(data[name]).items():
+            if key.partition("/")[0] in (kind, "buffer"):
+                kept[key] = values.clone()  # of its own, without the file around it
+    return FullState(kept)
+
+
 def _read(folder: str, digests: dict[str, str]) -> tuple[dict[str, bytes], str | None]:
     """The files, or what is wrong with the first one that is not what it was."""
     read = {}
