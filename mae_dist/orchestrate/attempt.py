@@ -26,6 +26,10 @@ class Failure:
 class Attempt(Protocol):
     """One execution of a step in a process of its own."""
 
+    def has_begun(self) -> bool:
+        """Whether its process is there."""
+        ...
+
     def outcome(self) -> Mapping[str, Any] | Failure:
         """The step's summary, or why there is none; once `Launcher.wait` has returned the attempt."""
         ...
@@ -34,8 +38,8 @@ class Attempt(Protocol):
         """Ask the process to write where its threads are into the step's log; returns at once."""
         ...
 
-    def kill(self) -> None:
-        """End the process, whatever it is doing, and all that it has started on the cluster."""
+    def kill(self, *, hard: bool = False) -> None:
+        """End the process, and what it has started on the cluster; `hard`: even if it does not listen."""
         ...
 
 

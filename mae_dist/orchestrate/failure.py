@@ -46,7 +46,8 @@ def lost_process(error: RayError) -> Failure:
     # Ray lists what it knows of the process, indented, between its own words and the cause.
     told = [line for line in lines if not line.startswith("\t")]
     detail = " ".join(told[1:] or told).rpartition("Worker exit detail: ")[2]
-    detail = detail.partition(" There are some potential root causes")[0]
+    # What follows is what any process could have died of.
+    detail = detail.partition(" Some common causes include")[0]
     if isinstance(error, OutOfMemoryError) or "low on memory" in detail:
         return Failure(one_line(f"its process was ended for want of memory: {detail}"), str(error))
     return Failure(one_line(f"its process died: {detail}"), str(error))

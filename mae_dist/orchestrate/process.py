@@ -88,6 +88,11 @@ class RayAttempt:
         self._identity = self._actor.identity.remote()
         self.result = self._actor.run.remote(step, output, dict(inputs), log_file)
 
+    def has_begun(self) -> bool:
+        """Whether the process has come up and said who it is."""
+        known, _ = ray.wait([self._identity], timeout=0)
+        return bool(known)
+
     def outcome(self) -> Mapping[str, Any] | Failure:
         """The summary or the failure, and the end of the process."""
         try:
@@ -103,17 +108,17 @@ class RayAttempt:
         """Make the process write its stacks into its log."""
         self._signal(STACKS)
 
-    def kill(self) -> None:
-        """End the process: by Ray, which then knows at once, and by the system, if it does not listen."""
+    def kill(self, *, hard: bool = False) -> None:
+        """End the process by Ray, or `hard` by the system, of which Ray warns the user as of a crash."""
         with contextlib.suppress(ActorHandleNotFoundError):
             ray.kill(self._actor)
-        self._signal(signal.SIGKILL)
+        if hard:
+            self._signal(signal.SIGKILL)
 
     def _signal(self, number: int) -> None:
         try:
-            known, _ = ray.wait([self._identity], timeout=0)
-            if not known:
-                return  # it has not come up yet
+            if not self.has_begun():
+                return
             pid, started = ray.get(self._identity)
             process = psutil.Process(pid)
             if process.create_time() == started:

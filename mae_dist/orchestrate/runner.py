@@ -37,6 +37,8 @@ DATA_WAIT_SHARE = 0.05
 """Of a training's time; while it waits for data longer than that, nothing is started on spare capacity."""
 GRACE_SECONDS = 120.0
 """For a training that is cancelled, to save and stop; then it is ended."""
+KILL_SECONDS = 5.0
+"""From the moment that Ray is asked to end a process until the system is."""
 SIDE_BY_SIDE = 16
 END_REASON = "the job was asked to end; run it again to go on"
 
@@ -75,9 +77,12 @@ class _Running:
     attempt: Attempt
     log: StepLog
     started: float
+    begun: float = float("inf")
+    """When its process was there; a busy machine may take long to start it."""
     becomes: tuple[State, str | None] | None = None
     """State and reason of a step that we end; failed: it took too long, waiting: it makes room."""
     kill_at: float = float("inf")
+    is_killed: bool = False
 
 
 class _Runner:
@@ -146,10 +151,12 @@ class _Runner:
         for running in self._running.values():
             running.status.seconds = now - running.started
             if now >= running.kill_at:
-                running.attempt.kill()
-                running.kill_at = float("inf")
+                running.attempt.kill(hard=running.is_killed)
+                running.is_killed, running.kill_at = True, now + KILL_SECONDS
+            if running.begun > now and running.attempt.has_begun():
+                running.begun = now
             timeout = running.status.step.patience.timeout_seconds
-            if running.becomes is None and timeout is not None and now >= running.started + timeout:
+            if running.becomes is None and timeout is not None and now >= running.begun + timeout:
                 # Its stacks are written meanwhile.
                 running.attempt.write_stacks()
                 reason = f"took longer than {timeout:g} s, its timeout; log.txt says where it stood"

@@ -37,8 +37,8 @@ from mae_dist.orchestrate.store import DriverLock, RunStore
 NODE_CPUS = 4
 DEADLINE_SECONDS = 240.0
 PATIENCE = Patience(retries=2, backoff_seconds=0.2)
-HANG_SECONDS = 10.0
-"""Timeout of a step that hangs: long enough for its process to come up on a machine with other work."""
+HANG_SECONDS = 5.0
+"""Timeout of a step that hangs."""
 BAD = ("raises", "memory", "hangs", "killed")
 CHAIN_STEPS = 8
 
@@ -176,10 +176,10 @@ def tell_fan_out(folder: Path) -> dict[str, Any]:
     # The job is over, but its driver and so its processes go on, as between two steps of a longer one.
     from mae_dist.orchestrate.process import remove_orphaned_groups
 
-    wait_for(lambda: (remove_orphaned_groups(), all_is_given_back())[1])
+    is_free = wait_for(lambda: (remove_orphaned_groups(), all_is_given_back())[1])
     log = (folder / "fan-out/steps/hangs/log.txt").read_text()
     second = run_all(folder / "fan-out", evaluations(retries=0))
-    return {"first": first, "second": second, "log of hangs": log}
+    return {"first": first, "second": second, "log of hangs": log, "given back": is_free}
 
 
 def tell_gangs(folder: Path) -> dict[str, Any]:

@@ -48,8 +48,9 @@ def test_each_of_the_others_says_why(told):
     reasons = told["fan-out"]["first"]["reasons"]
     assert reasons["raises"] == "RuntimeError: the sun went out"
     assert reasons["memory"].startswith("MemoryError")
-    assert reasons["hangs"] == "took longer than 10 s, its timeout; log.txt says where it stood"
-    assert reasons["killed"].startswith("its process died: ")
+    assert reasons["hangs"] == "took longer than 5 s, its timeout; log.txt says where it stood"
+    assert reasons["killed"].startswith("its process died: Worker unexpectedly exits")
+    assert "causes" not in reasons["killed"]
 
 
 def test_a_step_that_hangs_leaves_its_stacks_in_its_log(told):
@@ -60,6 +61,11 @@ def test_each_failure_is_tried_three_times_and_what_ended_well_once(told):
     first = told["fan-out"]["first"]
     assert {name: first["executions"][name] for name in GOOD} == dict.fromkeys(GOOD, 1)
     assert first["attempts"] == dict.fromkeys(GOOD, 1) | dict.fromkeys(BAD, 3)
+
+
+def test_what_the_steps_held_is_given_back_however_they_ended(told):
+    """CPUs of actors, and placement groups that Ray would keep for the rest of the job."""
+    assert told["fan-out"]["given back"]
 
 
 def test_a_second_job_starts_the_four_that_failed_and_no_other(told):

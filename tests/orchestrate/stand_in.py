@@ -87,13 +87,16 @@ class PlayedAttempt:
         self._launcher, self._name = launcher, name
         self.ends, self._outcome = launcher.now + play[0], play[1]
 
+    def has_begun(self) -> bool:
+        return True
+
     def outcome(self) -> Mapping[str, Any] | Failure:
         return self._outcome
 
     def write_stacks(self) -> None:
         self._launcher.note(self._name, "writes its stacks")
 
-    def kill(self) -> None:
+    def kill(self, *, hard: bool = False) -> None:
         self._launcher.note(self._name, "is killed")
         self.ends, self._outcome = self._launcher.now, Failure("its process died: killed", "none")
 
