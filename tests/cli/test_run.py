@@ -7,16 +7,17 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
 from rich.console import Console
 
-from mae_dist.cli.display import StepDisplay
+from mae_dist.cli.display import COLOURS, StepDisplay
 from mae_dist.cli.main import main as mae_dist
 from mae_dist.cli.run import main
 from mae_dist.orchestrate import cluster
-from mae_dist.orchestrate.state import StepStatus
+from mae_dist.orchestrate.state import State, StepStatus
 from mae_dist.orchestrate.step import Step
 from tests.orchestrate.test_preflight import save_catalog
 
@@ -251,6 +252,18 @@ def test_an_address_where_no_cluster_answers_is_told(runs):
     assert last.endswith("unset RAY_ADDRESS to run on this machine alone")
     assert "Traceback" not in done.stderr
     assert not runs.exists()
+
+
+def test_every_state_of_a_step_has_a_colour():
+    assert set(COLOURS) == set(get_args(State))
+
+
+@pytest.mark.parametrize("state", ["retrying", "cancelled"])
+def test_a_step_that_ended_before_its_time_is_told_with_the_reason(state, capsys):
+    step = Step(name="probe", run=lambda *_: {}, config=None, identity=1, output="probe")
+    with StepDisplay(Console(force_terminal=False)) as display:
+        display.show([StepStatus(step, state=state, reason="why", seconds=3)])
+    assert capsys.readouterr().out.split() == ["probe", state, "after", "3", "s", "why"]
 
 
 def test_plain_output_says_each_change_once_and_takes_brackets_as_they_are(capsys):

@@ -58,6 +58,7 @@ def test_other_samples_make_another_run_directory():
         "data.prefetch_batches=5",
         "checkpoint.keep=9",
         "log.every=3",
+        "jobs.retries=0",
         "gallery_samples=1",
         "train.activation_checkpointing=true",
         "train.compile=true",
@@ -201,3 +202,26 @@ def test_a_tracking_server_is_told_the_report_only_where_one_is_named(
     experiment.run_report(Job(config=config, use_gpu=False), f"{tmp_path}/report", {})
     paths = ["config.yaml", "report/index.html", "report/report.json"]
     assert told == [("http://tracking", "demo", paths)] * num_told
+
+
+    decoded = describe_steps(build_steps(demo("data.decode_resource=decode"), INPUTS, use_gpu=False))
+    assert decoded.splitlines()[1].split()[1:7] == ["2", "CPUs,", "0", "GPUs,", "1", "decode;"]
+
+
+def test_steps_are_as_patient_as_the_config_says_and_the_pretraining_may_take_any_time():
+    jobs = ["jobs.retries=1", "jobs.backoff_seconds=3", "jobs.timeout_hours=2"]
+    steps = steps_of(demo(*jobs))
+    assert {(its.patience.retries, its.patience.backoff_seconds) for its in steps.values()} == {(1, 3.0)}
+    assert steps["finetune-random"].patience.timeout_seconds == 7200
+    assert steps["pretrain"].patience.timeout_seconds is None
+    limited = steps_of(demo("jobs.pretrain_timeout_hours=0.5"))
+    assert limited["pretrain"].patience.timeout_seconds == 1800
+
+
+def test_every_worker_of_a_step_needs_a_place_and_a_range_may_take_more():
+    settings = ["resources.workers=[1, 2]", "resources.cpus_per_worker=1", "data.decode_resource=decode"]
+    demand = steps_of(demo(*settings), use_gpu=True)["pretrain"].demand
+    worker, decoding = {"CPU": 1.0, "GPU": 1.0}, {"CPU": 1.0, "decode": 1.0}
+    assert demand.bundles == (worker, decoding)
+    assert demand.growth == (worker,)
+    assert steps_of(demo())["catalog"].demand.bundles == ({"CPU": 1.0},)

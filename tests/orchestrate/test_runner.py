@@ -273,6 +273,45 @@ def test_sigterm_of_the_driver_reaches_what_runs_and_starts_nothing_more(tmp_pat
     ]
 
 
+def test_a_training_that_is_cancelled_by_a_request_is_told_and_others_are_not(tmp_path):
+    from mae_dist.orchestrate import runner
+
+    def train(config, output, inputs):
+        from mae_dist.train.notices import look
+        from mae_dist.train.stopping import Request, StoppedError
+
+        while look(output) is Request.NONE:
+            time.sleep(0.05)
+        assert look(f"{output}-other") is Request.NONE
+        raise StoppedError("saved", Request.END)
+
+    def show(statuses: Sequence[Any]) -> None:
+        if statuses[0].state == "running" and not asked.exists():
+            asked.parent.mkdir()
+            asked.write_text('{"step": "train", "by": "ada@host"}')
+            seen.append(asked.name)
+
+    asked, seen = tmp_path / "requests" / "cancel-1.json", []
+    steps = [job("train", train, saves=True), job("good")]
+    ended = runner.run_steps(steps, RunStore(str(tmp_path)), show=lambda statuses: seen or show(statuses))
+    assert [(status.state, status.reason) for status in ended] == [
+        ("cancelled", "cancelled by ada@host"),
+        ("done", None),
+    ]
+    assert "StoppedError: saved" in (tmp_path / "steps" / "train" / "log.txt").read_text()
+
+
+def test_what_a_step_prints_is_in_its_log(tmp_path):
+    def talk(config, output, inputs):
+        os.system("echo from a process that it started")
+        raise ValueError("bad")
+
+    run_all(tmp_path, job("talks", talk))
+    text = (tmp_path / "steps" / "talks" / "log.txt").read_text()
+    assert "from a process that it started" in text
+    assert "ValueError: bad" in text
+
+
 def test_what_a_cluster_has_is_told_without_rays_own_names(tmp_path):
     from mae_dist.orchestrate import cluster
 
