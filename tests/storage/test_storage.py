@@ -210,5 +210,6 @@ def test_joining_puts_one_slash_between_parts():
 
 
 def test_a_place_on_a_disk_has_a_path_and_one_in_a_bucket_has_none(tmp_path):
-    assert storage.local_path(f"file://{tmp_path}/a") == storage.local_path(f"{tmp_path}/a") == f"{tmp_path}/a"
+    assert storage.local_path(f"file://{tmp_path}/a") == f"{tmp_path}/a"
+    assert storage.local_path(f"{tmp_path}/a") == f"{tmp_path}/a"
     assert storage.local_path("s3://bucket/a") is None
