@@ -181,7 +181,7 @@ def _evaluation_step(
 ) -> Step:
     needs, after = before_evaluation(job, before, start_from)
     start = start_name(job, start_from)
-    # Other starting points, checkpoints and test sets are steps of their own; workers are a matter of the machines.
+    # Other starts, checkpoints and test sets are steps of their own; workers are a matter of the machines.
     aside = {"start_from", "checkpoints", "robustness", "workers", *FROZEN_SECTIONS}
     fields = to_dict(protocol)
     people = {part: inputs[part] for part in (people_input(name),) if part in inputs}

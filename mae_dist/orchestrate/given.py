@@ -12,7 +12,7 @@ from mae_dist.config.geometry import ARCHITECTURES
 from mae_dist.config.schema import RunConfig
 from mae_dist.model.weights.header import MASKED_AUTOENCODER, WeightsError, read_card
 from mae_dist.orchestrate.job import Job, exported_weights
-from mae_dist.orchestrate.step import Demand, Step
+from mae_dist.orchestrate.step import PRETRAINING, Demand, Step
 
 ENCODER = ("patch", "tubelet", "encoder", "positions", "class_token", "key_bias")
 """Of an architecture, what makes up the encoder; evaluations need no decoder."""
@@ -65,6 +65,7 @@ def given_step(job: Job, inputs: Mapping[str, str]) -> Step:
         identity=given_identity(job.config, inputs),
         output="",
         demand=Demand(cpus=1),
+        priority=PRETRAINING,
     )
 
 

@@ -185,6 +185,8 @@ def test_the_description_is_one_line_per_step_with_what_it_holds_and_waits_for()
     assert lines[0].split() == ["catalog", "1", "CPUs,", "0", "GPUs;", "after", "nothing"]
     assert lines[1].split() == ["pretrain", "2.5", "CPUs,", "2", "GPUs;", "after", "catalog"]
     assert len(lines) == 9
+    decoded = describe_steps(build_steps(demo("data.decode_resource=decode"), INPUTS, use_gpu=False))
+    assert decoded.splitlines()[1].split()[1:7] == ["2", "CPUs,", "0", "GPUs,", "1", "decode;"]
 
 
 @pytest.mark.parametrize(("setting", "num_told"), [("log.mlflow=null", 0), ("log.mlflow=http://tracking", 1)])
@@ -202,10 +204,6 @@ def test_a_tracking_server_is_told_the_report_only_where_one_is_named(
     experiment.run_report(Job(config=config, use_gpu=False), f"{tmp_path}/report", {})
     paths = ["config.yaml", "report/index.html", "report/report.json"]
     assert told == [("http://tracking", "demo", paths)] * num_told
-
-
-    decoded = describe_steps(build_steps(demo("data.decode_resource=decode"), INPUTS, use_gpu=False))
-    assert decoded.splitlines()[1].split()[1:7] == ["2", "CPUs,", "0", "GPUs,", "1", "decode;"]
 
 
 def test_steps_are_as_patient_as_the_config_says_and_the_pretraining_may_take_any_time():
