@@ -11,19 +11,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from mae_dist.cli.status_page import COLOURS
 from mae_dist.orchestrate.state import StepStatus
 from mae_dist.train.metrics import describe
-
-COLOURS = {
-    "waiting": "dim",
-    "running": "bold cyan",
-    "retrying": "yellow",
-    "done": "green",
-    "kept": "green",
-    "failed": "bold red",
-    "skipped": "yellow",
-    "cancelled": "yellow",
-}
 
 
 class StepDisplay:

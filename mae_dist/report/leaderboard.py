@@ -27,7 +27,7 @@ from typing import Any
 
 from mae_dist.report import wording
 from mae_dist.report.published import DATA_SETS, FOUND_PEOPLE, PUBLISHED, known_data_set
-from mae_dist.report.summary import STARTS
+from mae_dist.report.evaluations import STARTS
 
 Report = Mapping[str, Any]
 Row = dict[str, Any]

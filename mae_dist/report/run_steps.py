@@ -16,7 +16,7 @@ from typing import Any
 from mae_dist import storage
 from mae_dist.report import wording
 from mae_dist.report.run_files import RECONSTRUCTION, read_config, read_mapping, read_record
-from mae_dist.report.summary import STARTS
+from mae_dist.report.evaluations import STARTS
 
 SCHEMA = 1
 """Of steps.json."""

@@ -71,7 +71,7 @@ def test_a_finished_job_run_again_does_nothing(clean_job):
         clean_job.finish()
     assert "pretrain                     kept" in clean_job.output
     changed = {file.parts[0] for file, _ in before.items() ^ written(run).items()}
-    assert changed <= {"report", "config.yaml", "environment.json", "drivers"}
+    assert changed <= {"report", "config.yaml", "environment.json", "drivers", "steps.json"}
 
 
 def written(run: Path) -> dict[Path, int]:
