@@ -26,8 +26,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mae_dist.report import wording
-from mae_dist.report.published import DATA_SETS, FOUND_PEOPLE, PUBLISHED, known_data_set
 from mae_dist.report.evaluations import STARTS
+from mae_dist.report.published import DATA_SETS, FOUND_PEOPLE, PUBLISHED, known_data_set
 
 Report = Mapping[str, Any]
 Row = dict[str, Any]

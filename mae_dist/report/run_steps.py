@@ -15,8 +15,8 @@ from typing import Any
 
 from mae_dist import storage
 from mae_dist.report import wording
-from mae_dist.report.run_files import RECONSTRUCTION, read_config, read_mapping, read_record
 from mae_dist.report.evaluations import STARTS
+from mae_dist.report.run_files import RECONSTRUCTION, read_config, read_mapping, read_record
 
 SCHEMA = 1
 """Of steps.json."""
