@@ -65,7 +65,7 @@ def start(
 def run(recipe_file: str, home: Path, **env: str) -> str:
     """Run to the end; returns what it printed, asserts that it succeeded."""
     process = start(recipe_file, home, **env)
-    output, _ = process.communicate(timeout=400)
+    output, _ = process.communicate(timeout=900)
     assert process.returncode == 0, output
     return output
 

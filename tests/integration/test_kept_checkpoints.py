@@ -27,10 +27,15 @@ def recipe(tmp_path_factory) -> Path:
             "cpus_per_task": 0.5,
         },
         # The last step is saved too, but is the final weights'.
-        checkpoint={"every": "4 steps", "keep": 1, "keep_every": "4 steps"},
+        checkpoint={"every": "4 steps", "keep": 1, "keep_every": "8 steps"},
         evaluations={
             "finetune": small_run.EVALUATION
-            | {"protocol": "finetune", "checkpoints": ["last", "every 4 steps"], "workers": 1},
+            | {
+                "protocol": "finetune",
+                "start_from": ["pretrained"],
+                "checkpoints": ["last", "every 8 steps"],
+                "workers": 1,
+            },
         },
     )
     return folder / "small.yaml"
@@ -45,11 +50,7 @@ def test_kept_checkpoints_are_probed_and_a_second_job_repeats_none_of_it(recipe)
         if folder.startswith("finetune-pretrained")
     }
     steps = {folder: result.get("pretraining_step") for folder, result in results.items()}
-    assert steps == {
-        "finetune-pretrained": None,
-        "finetune-pretrained@4": 4,
-        "finetune-pretrained@8": 8,
-    }
+    assert steps == {"finetune-pretrained": None, "finetune-pretrained@8": 8}
     assert all(result["num_samples"] == 9 for result in results.values())
     early, final = (
         load_file(run / where / "export" / "model.safetensors") for where in ("kept/step-000000008", ".")
@@ -61,6 +62,6 @@ def test_kept_checkpoints_are_probed_and_a_second_job_repeats_none_of_it(recipe)
 
     output = small_run.run(str(recipe), recipe.parent / "home")
     kept = {line.split()[0] for line in output.splitlines() if " kept" in line}
-    assert kept >= {"pretrain", "weights@4", "finetune-pretrained@4", "finetune-pretrained@8"}
+    assert kept >= {"pretrain", "weights@8", "finetune-pretrained@8"}
     told = json.loads((run / "steps.json").read_text())
     assert [entry["name"] for entry in told["history"]].count("finetune-pretrained@8") == 1
