@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -65,7 +66,11 @@ def start(
 def run(recipe_file: str, home: Path, **env: str) -> str:
     """Run to the end; returns what it printed, asserts that it succeeded."""
     process = start(recipe_file, home, **env)
-    output, _ = process.communicate(timeout=900)
+    try:
+        output, _ = process.communicate(timeout=900)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        output, _ = process.communicate()
     assert process.returncode == 0, output
     return output
 
