@@ -255,7 +255,8 @@ def test_an_address_where_no_cluster_answers_is_told(runs):
 
 
 def test_every_state_of_a_step_has_a_colour():
-    assert set(COLOURS) == set(get_args(State))
+    # A run of which no driver is left tells one state more (mae_dist/report/run_steps.py).
+    assert set(COLOURS) == {*get_args(State), "interrupted"}
 
 
 @pytest.mark.parametrize("state", ["retrying", "cancelled"])

@@ -65,6 +65,8 @@ def resident_bytes() -> int:
 
 
 def cpu_seconds(pid: int | None) -> float:
+    if pid is None:  # the last file has cost the child its life
+        return 0.0
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
