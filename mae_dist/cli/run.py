@@ -107,17 +107,19 @@ def run_config(config: RunConfig, *, dry_run: bool = False) -> int:
     from mae_dist.storage.fence import FencedOffError
 
     try:
-        inputs = check_inputs(config)
+        checked = check_inputs(config)
     except (PreflightError, StorageError) as error:
         print(error, file=sys.stderr)
         return 2
     # Torch and ray take seconds more; missing samples are told without them.
     from mae_dist.cli.display import StepDisplay
     from mae_dist.orchestrate import cluster, experiment
+    from mae_dist.orchestrate.estimate import describe_work, work_of
     from mae_dist.orchestrate.requests import take_requests
     from mae_dist.orchestrate.runner import run_steps
     from mae_dist.orchestrate.state import WITHOUT_RESULT
 
+    inputs = checked.digests
     try:
         is_joining = cluster.is_cluster_running()
         if is_joining:
@@ -128,10 +130,10 @@ def run_config(config: RunConfig, *, dry_run: bool = False) -> int:
         steps = experiment.build_steps(config, inputs, use_gpu=use_gpu)
         uri = experiment.run_uri(config, inputs)
         if dry_run:
-            lines = [f"run directory  {uri}", *experiment.describe_steps(steps).splitlines()]
-            console.print(
-                "\n".join([*lines, *experiment.describe_kept(config)]), markup=False, soft_wrap=True
-            )
+            work = work_of(config, steps, checked.catalogs)
+            lines = [f"run directory  {uri}", *experiment.describe_steps(steps, work).splitlines()]
+            lines += [*experiment.describe_kept(config), describe_work(work)]
+            console.print("\n".join(lines), markup=False, soft_wrap=True)
             return 0
         with DriverLock(uri) as lock:
             take_requests(uri)  # whoever asked an earlier driver did not mean this one

@@ -31,6 +31,11 @@ def is_drawn(source: str) -> bool:
     return source.startswith("drawn://")
 
 
+def num_drawn(source: str) -> int:
+    """Samples of a drawn set. Raises SourceError if there is no such drawing."""
+    return _drawing(source)[1]
+
+
 def open_source(source: str, request: Request | None = None, *, kind: str = "auto") -> Catalog:
     """The catalog of a source that exists already; `kind` is one of readers.KINDS. Raises CatalogError,
     SourceError, ShardError or StorageError."""

@@ -1,7 +1,8 @@
-"""Which steps start now, and which make room: decided from plain numbers, without a cluster.
+"""Which steps start now, which make room, how far they grow: decided from plain numbers, without a cluster.
 
     waiting steps, by priority -> does all of it fit beside what runs? -> start it, whole
                                   no: steps of lower priority wait too, and spare ones make room
+    elastic steps -> what the others do not need of the cluster, one part each in turn
 
 A step starts only when every part of its demand finds room at once, so that two steps that each want more
 than half of a cluster run one after the other, and neither holds what the other waits for. Where the parts of
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from mae_dist.orchestrate.step import SPARE, Step
 
@@ -82,6 +84,38 @@ def decide(
     if not held and waiting:
         start = [max(waiting, key=lambda claim: claim.priority).name]
     return Decision(tuple(start), tuple(stop))
+
+
+def growth_limits(held: Sequence[Claim], nodes: Sequence[Resources]) -> dict[str, int]:
+    """How many parts of its growth a step may take at most, so that the others find room, by its name.
+
+    More important steps grow first, those of equal priority by one part each in turn. A step is kept small by
+    the others, never by the size of the cluster, which may grow: one that nothing keeps small is left out.
+    """
+    together = _grown(held, nodes)
+    alone = {claim.name: _grown([claim], nodes)[claim.name] for claim in held}
+    return {name: grown for name, grown in together.items() if grown < alone[name]}
+
+
+def _grown(held: Sequence[Claim], nodes: Sequence[Resources]) -> dict[str, int]:
+    """How many parts of its growth each step would take."""
+    free = [dict(node) for node in nodes]
+    grown = dict.fromkeys((claim.name for claim in held), 0)
+    if not _place([part for claim in held for part in claim.parts], free):
+        return grown
+    by_priority = sorted(held, key=_priority, reverse=True)
+    for _, equals in groupby(by_priority, key=_priority):
+        growing = [claim for claim in equals if claim.growth]
+        while growing:
+            growing = [claim for claim in growing if _place([claim.growth[grown[claim.name]]], free)]
+            for claim in growing:
+                grown[claim.name] += 1
+            growing = [claim for claim in growing if grown[claim.name] < len(claim.growth)]
+    return grown
+
+
+def _priority(claim: Claim) -> int:
+    return claim.priority
 
 
 def _in_the_way(

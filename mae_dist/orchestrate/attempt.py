@@ -24,7 +24,7 @@ class Failure:
 
 
 class Attempt(Protocol):
-    """One execution of a step in a process of its own."""
+    """One execution of a step, in a process that does nothing else meanwhile."""
 
     def has_begun(self) -> bool:
         """Whether its process is there."""
@@ -60,4 +60,8 @@ class Launcher(Protocol):
 
     def ask_to_stop(self, output: str | None) -> None:
         """Ask the trainings in the folder `output`, or all, to save and stop."""
+        ...
+
+    def limit_growth(self, output: str, most: int | None) -> None:
+        """Let the training in the folder `output` grow by so many parts at most, or (None) freely."""
         ...

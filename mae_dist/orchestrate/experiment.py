@@ -21,6 +21,7 @@ from mae_dist.data.sources import make_mix, make_source
 from mae_dist.evaluate.classification import evaluate_encoder
 from mae_dist.evaluate.detection import evaluate_detector
 from mae_dist.evaluate.reconstruction import evaluate_reconstruction
+from mae_dist.orchestrate.estimate import Work, scaled
 from mae_dist.orchestrate.frozen import frozen_steps
 from mae_dist.orchestrate.given import given_identity, given_step
 from mae_dist.orchestrate.job import (
@@ -269,14 +270,18 @@ def prepare(uri: str, config: RunConfig, *, cluster: Mapping[str, float], use_gp
     storage.write_json(storage.join(uri, "environment.json"), found)
 
 
-def describe_steps(steps: Sequence[Step]) -> str:
-    """The steps with what they need and hold, one line each."""
+def describe_steps(steps: Sequence[Step], work: Mapping[str, Work]) -> str:
+    """The steps with what they need, hold and have to do, one line each."""
     lines = []
     for step in steps:
         before = ", ".join(other.name for other in (*step.needs, *step.after)) or "nothing"
         held = {"CPUs": step.demand.cpus, "GPUs": step.demand.gpus} | dict(step.demand.custom)
         holds = ", ".join(f"{amount:g} {resource}" for resource, amount in held.items())
-        lines.append(f"{step.name:<32} {holds}; after {before}")
+        does = ""
+        if step.name in work:
+            its = work[step.name]
+            does = f"; {its.passes:,} samples seen, {scaled(its.operations)}FLOP"
+        lines.append(f"{step.name:<32} {holds}; after {before}{does}")
     return "\n".join(lines)
 
 

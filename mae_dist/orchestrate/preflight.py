@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from mae_dist import storage
@@ -42,10 +43,20 @@ class PreflightError(ValueError):
         super().__init__(f"{name}: {len(problems)} problem(s)\n" + "\n".join(f"  {p}" for p in problems))
 
 
-def check_inputs(config: RunConfig) -> dict[str, str]:
-    """Look at storage and samples; returns what stands for the samples in the run's digest: of "catalog", be
-    it one or a mix, of "test_catalog", of "labelled", a mix's source that evaluations train on, and of the
-    lists of people that evaluations read, see `people_input`.
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What the samples of a run are."""
+
+    digests: dict[str, str]
+    """What stands for them in the run's digest: for "catalog", be it one or a mix, for "test_catalog", for
+    "labelled", a mix's source that evaluations train on, and for the lists of people that evaluations read,
+    see `people_input`."""
+    catalogs: dict[str, Catalog]
+    """Those that exist already, by their fields of `data`."""
+
+
+def check_inputs(config: RunConfig) -> Inputs:
+    """Look at storage and samples.
 
     Each source is listed once, which takes minutes where it is large. A catalog of a public data set that is
     not complete is warned of. Raises PreflightError. Nothing is written.
@@ -104,7 +115,7 @@ def check_inputs(config: RunConfig) -> dict[str, str]:
         problems.append(untold)
     if problems:
         raise PreflightError(config.name, problems)
-    return inputs if not config.data.mix else _of_mix(config.data, inputs)
+    return Inputs(inputs if not config.data.mix else _of_mix(config.data, inputs), catalogs)
 
 
 def check_capacity(config: RunConfig, capacity: Mapping[str, float], *, is_alone: bool = False) -> bool:

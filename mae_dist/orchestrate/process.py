@@ -1,6 +1,7 @@
 """Attempts at steps on a Ray cluster, each in a process that can be ended at any moment.
 
     step -> an actor on the driver's node, which holds no CPU -> the step's own tasks and workers
+    it ends well -> its process takes the next step, for which it need not import everything once more
     its process ends, however -> Ray ends what actors and tasks it owns; placement groups are taken back here
 
 A step coordinates; what it starts on the cluster holds the CPUs and GPUs. Its process prints into its log.
@@ -16,7 +17,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import psutil
@@ -31,11 +32,13 @@ from mae_dist.orchestrate import cluster
 from mae_dist.orchestrate.attempt import Attempt, Failure
 from mae_dist.orchestrate.failure import failure_of, lost_process
 from mae_dist.orchestrate.step import Step
-from mae_dist.train.notices import announce_end
+from mae_dist.train import notices
 
 CLEAN_SECONDS = 30.0
 """How long after the end of an attempt its placement groups are looked for; Ray notices deaths in seconds."""
 LOOK_SECONDS = 1.0
+MOST_IDLE = 2
+"""Processes kept for steps to come; each holds the memory of what it has imported."""
 STACKS = signal.SIGUSR1
 """Makes the process of a step write its stacks, even while it hangs in C code."""
 
@@ -47,14 +50,21 @@ class RayLauncher:
 
     def __init__(self) -> None:
         self._clean_until = self._looked = float("-inf")
+        self._idle: list[_Process] = []
 
     def nodes(self) -> Sequence[Mapping[str, float]]:
         """What each node carries."""
         return cluster.nodes()
 
     def start(self, step: Step, output: str, inputs: Mapping[str, str], *, log_file: str) -> RayAttempt:
-        """Start a step in a process of its own."""
-        return RayAttempt(step, output, inputs, log_file)
+        """Start a step in a process that it has for itself until it ends."""
+        while self._idle:
+            process = self._idle.pop()
+            if process.is_there():
+                break
+        else:
+            process = _Process()
+        return RayAttempt(process, step, output, inputs, log_file=log_file, keep=self._keep)
 
     def wait(self, attempts: Sequence[Attempt], seconds: float) -> list[RayAttempt]:
         """Attempts that have ended; what they leave behind is taken back meanwhile."""
@@ -74,57 +84,110 @@ class RayLauncher:
 
     def ask_to_stop(self, output: str | None) -> None:
         """Ask trainings to save and stop."""
-        announce_end(output)
+        notices.announce_end(output)
+
+    def limit_growth(self, output: str, most: int | None) -> None:
+        """Make a training that has grown further save, and go on with fewer workers."""
+        notices.limit_growth(output, most)
+
+    def _keep(self, process: _Process) -> None:
+        if len(self._idle) < MOST_IDLE:
+            self._idle.append(process)
+        else:
+            process.kill()
 
 
 class RayAttempt:
-    """One process of one step."""
+    """One step in one process, which is handed to `keep` if the step ends well."""
 
-    def __init__(self, step: Step, output: str, inputs: Mapping[str, str], log_file: str) -> None:
-        # It stays where the job is: on another node it would be lost with that one.
-        here: Any = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        self._actor = _Process.options(scheduling_strategy=here).remote()
-        # Asked for first, because nothing else is answered while the step runs.
-        self._identity = self._actor.identity.remote()
-        self.result = self._actor.run.remote(step, output, dict(inputs), log_file)
+    def __init__(
+        self,
+        process: _Process,
+        step: Step,
+        output: str,
+        inputs: Mapping[str, str],
+        *,
+        log_file: str,
+        keep: Callable[[_Process], None],
+    ) -> None:
+        self._process, self._keep = process, keep
+        self.result = process.run(step, output, inputs, log_file)
 
     def has_begun(self) -> bool:
         """Whether the process has come up and said who it is."""
-        known, _ = ray.wait([self._identity], timeout=0)
-        return bool(known)
+        return self._process.has_come_up()
 
     def outcome(self) -> Mapping[str, Any] | Failure:
-        """The summary or the failure, and the end of the process."""
+        """The summary or the failure, and the end of a process that brought none."""
         try:
-            return ray.get(self.result)
+            result = ray.get(self.result)
         except RayTaskError as error:  # before the step began: its code is not there, for example
-            return failure_of(error)
+            result = failure_of(error)
         except RayError as error:
-            return lost_process(error)
-        finally:
+            result = lost_process(error)
+        except BaseException:
             self.kill()
+            raise
+        if isinstance(result, Failure):
+            self.kill()
+        else:
+            self._keep(self._process)
+        return result
 
     def write_stacks(self) -> None:
         """Make the process write its stacks into its log."""
-        self._signal(STACKS)
+        self._process.signal(STACKS)
 
     def kill(self, *, hard: bool = False) -> None:
         """End the process by Ray, or `hard` by the system, of which Ray warns the user as of a crash."""
+        self._process.kill()
+        if hard:
+            self._process.signal(signal.SIGKILL)
+
+
+class _Process:
+    """The driver's end of a process that runs one step at a time."""
+
+    def __init__(self) -> None:
+        # It stays where the job is: on another node it would be lost with that one.
+        here: Any = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        self._actor = _StepActor.options(scheduling_strategy=here).remote()
+        # Asked for first, because nothing else is answered while a step runs.
+        self._identity = self._actor.identity.remote()
+
+    def run(self, step: Step, output: str, inputs: Mapping[str, str], log_file: str) -> ray.ObjectRef:
+        """Run a step; what comes is its summary, or a Failure."""
+        return self._actor.run.remote(step, output, dict(inputs), log_file)
+
+    def has_come_up(self) -> bool:
+        """Whether it has said who it is."""
+        known, _ = ray.wait([self._identity], timeout=0)
+        return bool(known)
+
+    def is_there(self) -> bool:
+        """Whether it has come up and not ended since."""
+        return self._found() is not None
+
+    def signal(self, number: int) -> None:
+        """Send a signal, if it is there."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if process := self._found():
+                process.send_signal(number)
+
+    def kill(self) -> None:
+        """Let Ray end it."""
         with contextlib.suppress(ActorHandleNotFoundError):
             ray.kill(self._actor)
-        if hard:
-            self._signal(signal.SIGKILL)
 
-    def _signal(self, number: int) -> None:
+    def _found(self) -> psutil.Process | None:
         try:
-            if not self.has_begun():
-                return
+            if not self.has_come_up():
+                return None
             pid, started = ray.get(self._identity)
             process = psutil.Process(pid)
-            if process.create_time() == started:
-                process.send_signal(number)
+            return process if process.create_time() == started else None
         except (RayError, psutil.NoSuchProcess):
-            pass  # it has ended
+            return None
 
 
 class _StepProcess:
@@ -147,6 +210,7 @@ class _StepProcess:
         finally:
             sys.stdout.flush()
             sys.stderr.flush()
+            _remove_own_groups()
 
 
 def _print_into(file: str) -> None:
@@ -159,7 +223,7 @@ def _print_into(file: str) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s", force=True)
 
 
-_Process: Any = ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0)(_StepProcess)
+_StepActor: Any = ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0)(_StepProcess)
 
 
 def remove_orphaned_groups() -> int:
@@ -167,19 +231,34 @@ def remove_orphaned_groups() -> int:
 
     Ray 2.60 keeps a group of an actor until both the actor and its job have ended.
     """
+    orphans = [group for group in _groups_of_actors() if group.creator_actor_dead]
+    for group in orphans:
+        log.info("taking back the placement group %s of a process that died", group.placement_group_id.hex())
+        _remove(group)
+    return len(orphans)
+
+
+def _remove_own_groups() -> None:
+    """Take back what a step of this process has left, as this process may go on to the next one."""
+    own = ray.get_runtime_context().get_actor_id()
+    for group in _groups_of_actors():
+        if group.creator_actor_id.hex() == own:
+            _remove(group)
+
+
+def _groups_of_actors() -> list[Any]:
+    """The placement groups of this job that are there and were created by an actor."""
     job = ray.get_runtime_context().get_job_id()
-    accessor = state._connect_and_get_accessor()
-    removed = 0
-    for data in accessor.get_placement_group_table():
-        group = PlacementGroupTableData.FromString(data)
-        is_ours = group.creator_job_id.hex() == job
+    table = state._connect_and_get_accessor().get_placement_group_table()
+    return [
+        group
+        for group in map(PlacementGroupTableData.FromString, table)
+        if group.creator_job_id.hex() == job
         # Without an actor as its creator a group has none that could be dead, and says so by ones.
-        has_creator = any(byte != 0xFF for byte in group.creator_actor_id)
-        is_there = group.state != PlacementGroupTableData.REMOVED
-        if is_ours and has_creator and group.creator_actor_dead and is_there:
-            log.info(
-                "taking back the placement group %s of a process that died", group.placement_group_id.hex()
-            )
-            remove_placement_group(PlacementGroup(ray.PlacementGroupID(group.placement_group_id)))
-            removed += 1
-    return removed
+        and any(byte != 0xFF for byte in group.creator_actor_id)
+        and group.state != PlacementGroupTableData.REMOVED
+    ]
+
+
+def _remove(group: Any) -> None:
+    remove_placement_group(PlacementGroup(ray.PlacementGroupID(group.placement_group_id)))

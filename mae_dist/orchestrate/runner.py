@@ -1,6 +1,7 @@
-"""Running the steps of a job: each in a process of its own, side by side as far as there is room.
+"""Running the steps of a job: each in a process for itself, side by side as far as there is room.
 
     ready steps -> admission.py: which start now -> attempts (process.py) -> DONE.json each
+    elastic steps -> as large as the others let them be
     an attempt that fails, takes too long or loses its process -> again, after a pause, a few times
     SIGTERM, RUN/requests -> trainings save and stop, the rest is ended
 
@@ -17,13 +18,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mae_dist import storage
-from mae_dist.orchestrate.admission import claim_of, decide
+from mae_dist.orchestrate.admission import Resources, claim_of, decide, growth_limits
 from mae_dist.orchestrate.attempt import Attempt, Failure, Launcher
 from mae_dist.orchestrate.logs import StepLog
 from mae_dist.orchestrate.process import RayLauncher
 from mae_dist.orchestrate.requests import Cancellation, sigterm_noted, take_requests
 from mae_dist.orchestrate.shortage import ShortageWatch, total_of
-from mae_dist.orchestrate.state import WITHOUT_RESULT, State, StateFile, StepStatus
+from mae_dist.orchestrate.state import WITHOUT_RESULT, State, StateFile, StepStatus, longest_data_wait
 from mae_dist.orchestrate.step import SPARE, Step
 from mae_dist.orchestrate.store import RunStore
 from mae_dist.storage.fence import FencedOffError
@@ -35,6 +36,8 @@ FIND_SECONDS = 10.0
 """Between two questions for steps that were not known before."""
 DATA_WAIT_SHARE = 0.05
 """Of a training's time; while it waits for data longer than that, nothing is started on spare capacity."""
+HINDERED_SHARE = 0.20
+"""The same, for what runs there to make room. Far above the other: what has begun should come to an end."""
 GRACE_SECONDS = 120.0
 """For a training that is cancelled, to save and stop; then it is ended."""
 KILL_SECONDS = 5.0
@@ -106,6 +109,8 @@ class _Runner:
         self._running: dict[str, _Running] = {}
         self._due: dict[str, float] = {}
         """When the next attempt of a step that is retried may start."""
+        self._limits: dict[str, int] = {}
+        """How far elastic steps that run may grow, where others keep them small."""
         self._shortage = ShortageWatch()
         self._looked = self._asked = float("-inf")
         self._end: tuple[State, str] | None = None
@@ -234,7 +239,12 @@ class _Runner:
         for name in decision.start:
             self._start(self._statuses[name])
         for name in decision.stop:
-            self._make_room(self._running[name])
+            self._make_room(self._running[name], "a more important step")
+        if longest_data_wait(self._statuses.values(), untold=0.0) > HINDERED_SHARE:
+            for running in self._running.values():
+                if running.status.step.priority <= SPARE:
+                    self._make_room(running, "a training that waits for its data")
+        self._share_growth(nodes)
         steps = [running.status.step for running in self._running.values()]
         for warning in self._shortage.look(steps, total_of(nodes), self._clock()):
             log.warning("%s", warning)
@@ -255,18 +265,26 @@ class _Runner:
         """Whether a step waits for nothing but room."""
         if status.state == "retrying":
             return self._clock() >= self._due[status.step.name]
-        if status.state != "waiting" or (status.step.priority <= SPARE and not self._has_spare()):
+        if status.state != "waiting":
+            return False
+        # What is spare on paper might decode for a training that waits for its data.
+        wait_share = longest_data_wait(self._statuses.values(), untold=1.0)
+        if status.step.priority <= SPARE and wait_share > DATA_WAIT_SHARE:
             return False
         before = {other.name for other in (*status.step.needs, *status.step.after)}
         if status.step.always:
             before |= {name for name, other in self._statuses.items() if not other.step.always}
         return all(self._statuses[name].has_ended for name in before)
 
-    def _has_spare(self) -> bool:
-        """Whether no training that runs waits for its data: what is spare on paper might decode for it."""
-        running = [its.status for its in self._running.values() if its.status.step.priority > SPARE]
-        told = [status.progress or {} for status in running if status.step.saves]
-        return all(progress.get("data_wait_share", 1.0) <= DATA_WAIT_SHARE for progress in told)
+    def _share_growth(self, nodes: Sequence[Resources]) -> None:
+        """Tell elastic steps how far they may grow, so that the others that have started find room."""
+        held = [claim_of(running.status.step) for running in self._running.values()]
+        limits = growth_limits(held, nodes)
+        for name in limits.keys() | self._limits.keys():
+            if limits.get(name) != self._limits.get(name):
+                output = self._store.output(self._statuses[name].step)
+                self._launcher.limit_growth(output, limits.get(name))
+        self._limits = limits
 
     def _start(self, status: StepStatus) -> None:
         step = status.step
@@ -281,10 +299,10 @@ class _Runner:
         attempt = self._launcher.start(step, output, inputs, log_file=str(its_log.file))
         self._running[step.name] = _Running(status, attempt, its_log, self._clock())
 
-    def _make_room(self, running: _Running) -> None:
+    def _make_room(self, running: _Running, whom: str) -> None:
         if running.becomes is None:
-            log.info("%s makes room for a more important step", running.status.step.name)
-            running.becomes, running.kill_at = ("waiting", None), self._clock()
+            log.info("%s makes room for %s", running.status.step.name, whom)
+            running.becomes, running.kill_at = ("waiting", f"made room for {whom}"), self._clock()
 
     def _conclude(self, running: _Running) -> None:
         """Note how an attempt has ended, and what follows from that."""
@@ -303,8 +321,7 @@ class _Runner:
             state, reason = running.becomes or ("failed", outcome.reason)
             running.log.say(f"---- {state}: {reason}\n{outcome.traceback}")
             if state == "waiting":
-                state, reason = "cancelled", "made room for a more important step"
-                status.state = "waiting"
+                state, status.state = "cancelled", "waiting"
             else:
                 storage.write_bytes(trace, outcome.traceback.encode())
                 self._store.fail(step, seconds=status.seconds, reason=reason or outcome.reason)

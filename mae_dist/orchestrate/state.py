@@ -14,12 +14,12 @@ what is done is decided by DONE.json alone. Whether the driver lives is in drive
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from mae_dist import storage
-from mae_dist.orchestrate.step import Step
+from mae_dist.orchestrate.step import SPARE, Step
 from mae_dist.orchestrate.store import RunStore
 
 FILE = "steps.json"
@@ -57,6 +57,16 @@ class StepStatus:
     def has_ended(self) -> bool:
         """Whether nothing more will happen to it in this job."""
         return self.state in ENDED
+
+
+def longest_data_wait(statuses: Iterable[StepStatus], *, untold: float) -> float:
+    """The largest share of its time that a training waits for data, of those that run on more than is spare.
+
+    `untold` stands for that of a training which has not told any yet.
+    """
+    trainings = [its for its in statuses if its.step.saves and its.step.priority > SPARE]
+    told = [its.progress or {} for its in trainings if its.state == "running"]
+    return max((progress.get("data_wait_share", untold) for progress in told), default=0.0)
 
 
 class StateFile:

@@ -2,6 +2,7 @@
 
     nodes went      the group fails -> as many workers as now fit and divide the global batch, at once
     nodes came      the group is asked to save and stop, and `run_training` starts another one
+    others start    the same, where the runner of the job leaves less room than the group has taken
     it failed       again, unless it has failed too often without a new checkpoint
     it starts       in processes that were kept ready, which import torch while the stream is being started
 
@@ -33,6 +34,7 @@ from ray.train.v2._internal.execution.scaling_policy import (
 
 from mae_dist.storage import StorageError
 from mae_dist.train import checkpoint
+from mae_dist.train.notices import growth_limit
 from mae_dist.train.spares import Spares
 from mae_dist.train.stopping import ask_this_process
 from mae_dist.train.training import Training
@@ -59,6 +61,7 @@ class RegroupingTrainer(TorchTrainer):
                 self.scaling_config,
                 sizes=training.world_sizes,
                 decode_cpus=training.config.data.cpus_per_task,
+                output=training.output,
             )
         given["callbacks"] = [ImportsAhead(training), Spares(), *given["callbacks"]]
         return super()._initialize_and_run_controller(**given)
@@ -87,19 +90,24 @@ def import_all(modules: Sequence[str]) -> None:
 
 
 class DividingSizes(ElasticScalingPolicy):
-    """The largest of `sizes` that fits beside a decode task of `decode_cpus` CPUs.
+    """The largest of `sizes` that fits beside a decode task of `decode_cpus` CPUs and beside other steps.
 
-    Ray would take any number in the range, also one that leaves no CPU to decode for it.
+    Ray would take any number in the range, also one that leaves no CPU to decode for it. What other steps
+    leave is told to the training in the folder `output`, see notices.py.
     """
 
-    def __init__(self, scaling_config: ScalingConfig, *, sizes: Sequence[int], decode_cpus: float) -> None:
+    def __init__(
+        self, scaling_config: ScalingConfig, *, sizes: Sequence[int], decode_cpus: float, output: str
+    ) -> None:
         super().__init__(scaling_config)
-        self._sizes, self._decode_cpus = tuple(sizes), decode_cpus
-        self._looked = float("-inf")
+        self._all_sizes, self._decode_cpus, self._output = tuple(sizes), decode_cpus, output
+        self._looked = self._listened = float("-inf")
+        self._most: int | None = None
         self._asked_for = 0
 
     def make_decision_for_non_running_worker_group(self) -> ScalingDecision:
         """As Ray does, with a rest where nothing can be started: its controller would ask again at once."""
+        self._listen()
         decision = super().make_decision_for_non_running_worker_group()
         if isinstance(decision, NoopDecision):
             time.sleep(POLL_SECONDS)
@@ -108,17 +116,37 @@ class DividingSizes(ElasticScalingPolicy):
     def make_decision_for_running_worker_group(
         self, worker_group_state: Any, worker_group_status: Any
     ) -> ScalingDecision:
-        """Ask a group that could grow to save and stop, where Ray would end it and lose its last steps.
+        """Ask a group that could or should have another size to save and stop.
 
-        One that would have to shrink is about to fail by itself.
+        Ray would end it and lose its last steps. One that has to shrink because nodes went is about to fail
+        by itself.
         """
         decision = super().make_decision_for_running_worker_group(worker_group_state, worker_group_status)
         now = worker_group_state.num_workers
         if isinstance(decision, ResizeDecision) and decision.num_workers > now:
             log.info("room for %d workers instead of %d; asking them to save", decision.num_workers, now)
-            for worker in worker_group_state.workers:
-                worker.execute_async(ask_this_process)
+            self._ask(worker_group_state)
+        elif self._listen() and now > max(self._sizes, default=now):
+            log.info("others need the room of some of %d workers; asking them to save", now)
+            self._ask(worker_group_state)
         return NoopDecision()
+
+    @property
+    def _sizes(self) -> list[int]:
+        return [size for size in self._all_sizes if self._most is None or size <= self._most]
+
+    def _listen(self) -> bool:
+        """Note how many workers are left to this training; False if that was done a moment ago."""
+        if time.monotonic() < self._listened + POLL_SECONDS:
+            return False
+        self._listened = time.monotonic()
+        growth = growth_limit(self._output)
+        self._most = None if growth is None else self.scaling_config.min_workers + growth
+        return True
+
+    def _ask(self, group: Any) -> None:
+        for worker in group.workers:
+            worker.execute_async(ask_this_process)
 
     def _count_possible_workers(self, reserved_resources: Any) -> int:
         reserved = super()._count_possible_workers(reserved_resources)

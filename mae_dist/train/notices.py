@@ -1,6 +1,8 @@
-"""What the cluster tells a training: its node is about to go away, or the whole job is about to end.
+"""What the cluster tells a training: its node is about to go away, the whole job is about to end, or others
+need what it has grown into.
 
-Ray has no call that waits for either, so a thread of every worker reads the cluster's records now and then.
+Ray has no call that waits for any of these, so a thread of every worker reads the cluster's records now and
+then, and for the last one the controller of the training does.
 """
 
 from __future__ import annotations
@@ -26,6 +28,23 @@ def announce_end(output: str | None = None) -> None:
     internal_kv._internal_kv_put(_key(output), b"1", namespace=NAMESPACE)
 
 
+def limit_growth(output: str, most: int | None) -> None:
+    """Tell the training in the folder `output` how many workers beyond its least it may have.
+
+    From its driver. None: as many as find room.
+    """
+    if most is None:
+        internal_kv._internal_kv_del(_growth_key(output), namespace=NAMESPACE)
+    else:
+        internal_kv._internal_kv_put(_growth_key(output), str(most).encode(), namespace=NAMESPACE)
+
+
+def growth_limit(output: str) -> int | None:
+    """What `limit_growth` has told the training in this folder."""
+    told = internal_kv._internal_kv_get(_growth_key(output), namespace=NAMESPACE)
+    return None if told is None else int(told)
+
+
 def look(output: str | None = None) -> Request:
     """What this process, which trains in the folder `output`, should do now by the cluster's records."""
     for whom in {None, output}:
@@ -38,6 +57,10 @@ def look(output: str | None = None) -> Request:
 def _key(output: str | None = None) -> str:
     job = f"end of job {ray.get_runtime_context().get_job_id()}"
     return job if output is None else f"{job} in {output}"
+
+
+def _growth_key(output: str) -> str:
+    return f"growth of job {ray.get_runtime_context().get_job_id()} in {output}"
 
 
 class NoticeReader:

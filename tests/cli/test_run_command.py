@@ -33,7 +33,8 @@ def test_a_dry_run_prints_the_steps_and_writes_nothing(tmp_path, capsys):
     steps = [line.split()[0] for line in lines[2:]]
     assert steps[:2] == ["catalog", "pretrain"]
     assert {"reconstruction", "linear_probe-random", "finetune-pretrained"} < set(steps)
-    assert steps[-1] == "report"
+    assert steps[-2] == "report"
+    assert lines[-1].startswith("in all ")
     assert list(tmp_path.iterdir()) == []
 
 

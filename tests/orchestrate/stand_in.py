@@ -28,15 +28,23 @@ def unlucky(reason: str = "RuntimeError: not today") -> Play:
     return 1.0, Failure(reason, "Traceback (most recent call last): ...")
 
 
-def step(name: str, *plays: Play, cpus: float = 1.0, patience: Patience | None = None, **options) -> Step:
-    """A step that does so in its attempts."""
+def step(
+    name: str,
+    *plays: Play,
+    cpus: float = 1.0,
+    most_cpus: float | None = None,
+    patience: Patience | None = None,
+    **options,
+) -> Step:
+    """A step that does so in its attempts; with `most_cpus` it may grow, one by one."""
+    growth = ({"CPU": 1.0},) * int((most_cpus or cpus) - cpus)
     return Step(
         name=name,
         run=lambda *_: {},
         config=plays or (DONE,),
         identity=name,
         output=f"steps/{name}",
-        demand=Demand(cpus=cpus),
+        demand=Demand(cpus=cpus, growth=growth),
         patience=patience or Patience(retries=2, backoff_seconds=10.0),
         **options,
     )
@@ -71,6 +79,9 @@ class StandIn:
 
     def ask_to_stop(self, output: str | None) -> None:
         self.note(output or "all", "is asked to stop")
+
+    def limit_growth(self, output: str, most: int | None) -> None:
+        self.note(output, f"may grow by {most}")
 
     def note(self, name: str, what: str) -> None:
         self.log.append((self.now, name, what))

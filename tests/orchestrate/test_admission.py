@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from mae_dist.orchestrate.admission import Claim, Decision, decide
+from mae_dist.orchestrate.admission import Claim, Decision, decide, growth_limits
 
 GPU_NODE = {"CPU": 8.0, "GPU": 4.0}
 
@@ -137,3 +137,52 @@ def test_whatever_waits_gets_its_turn_and_nodes_are_never_promised_twice(seed):
             assert held <= sum(node[resource] for node in nodes) or len(running) == 1
         running.pop(rng.randrange(len(running)))
     assert not waiting
+
+
+def elastic(name: str, least: int, most: int, **options) -> Claim:
+    """A training of workers with a CPU each, which may grow, and a decode task."""
+    cpu = {"CPU": 1.0}
+    return claim(name, *[cpu] * least, {"CPU": 1.0}, growth=(cpu,) * (most - least), **options)
+
+
+def test_a_step_that_is_alone_may_grow_as_far_as_the_cluster_ever_will():
+    """A limit of today's nodes would keep a cluster from being scaled up."""
+    assert growth_limits([elastic("a", 1, 64)], [{"CPU": 4.0}]) == {}
+
+
+@pytest.mark.parametrize(
+    ("others", "limits"),
+    [
+        pytest.param([claim("b", {"CPU": 3.0})], {"a": 3}, id="one that holds what it holds"),
+        pytest.param([elastic("b", 1, 7)], {"a": 2, "b": 2}, id="one of equal rights: turn by turn"),
+        pytest.param([elastic("b", 1, 2)], {"a": 3}, id="one that takes less than its share"),
+        pytest.param(
+            [elastic("b", 1, 7, priority=1)], {"a": 0, "b": 4}, id="a more important one takes all it can"
+        ),
+        pytest.param(
+            [elastic("b", 1, 7, priority=-1)], {"a": 4, "b": 0}, id="a less important one keeps its own"
+        ),
+        pytest.param([claim("b", {"CPU": 9.0})], {"a": 0}, id="one that waits for nodes takes what comes"),
+        pytest.param([claim("b", {"GPU": 1.0})], {}, id="one that holds something else"),
+    ],
+)
+def test_what_a_step_may_grow_into_is_what_the_others_leave(others, limits):
+    nodes = [{"CPU": 4.0}, {"CPU": 4.0, "GPU": 1.0}]
+    assert growth_limits([elastic("a", 1, 7), *others], nodes) == limits
+
+
+def test_growth_never_takes_what_another_step_holds():
+    rng = random.Random(1)
+    for _ in range(300):
+        nodes = [{"CPU": float(rng.randint(1, 6))} for _ in range(rng.randint(1, 4))]
+        held: list[Claim] = []
+        for name in "abcd":
+            least = rng.randint(1, 3)
+            asked = elastic(name, least, least + rng.randint(0, 5), priority=rng.randint(0, 1))
+            if decide([asked], held, nodes, most=9).start:
+                held.append(asked)
+        limits = growth_limits(held, nodes)
+        # All parts are single CPUs, so that a step alone would grow until there is none left.
+        cpus = sum(node["CPU"] for node in nodes)
+        grown = [min(len(its.parts) + limits.get(its.name, len(its.growth)), cpus) for its in held]
+        assert sum(grown) <= cpus

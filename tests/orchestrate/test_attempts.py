@@ -109,6 +109,36 @@ def test_a_spare_step_makes_room_and_begins_again_without_having_failed(tmp_path
     assert made_room["reason"] == "made room for a more important step"
 
 
+def test_a_spare_step_makes_room_for_a_training_that_waits_for_its_data(tmp_path, launcher):
+    def show(statuses):
+        waits = 0.5 if 20 < launcher.now < 40 else 0.1 if launcher.now < 60 else 0.01
+        storage.write_json(f"{tmp_path}/steps/main/progress.json", {"step": 1, "data_wait_share": waits})
+
+    main = step("main", (100.0, {}), priority=20, saves=True)
+    probe = step("probe", (30.0, {}), priority=0)
+    storage.write_json(f"{tmp_path}/steps/main/progress.json", {"data_wait_share": 0.01})
+    ended = run(tmp_path, launcher, main, probe, show=show)
+    assert states(ended) == {"main": "done", "probe": "done"}
+    reasons = [entry["reason"] for entry in told(tmp_path)["history"] if entry["name"] == "probe"]
+    assert reasons == ["made room for a training that waits for its data", None]
+    [killed] = launcher.times("probe", "is killed")
+    assert 20 < killed < 25
+    # Some waiting is no reason to end it, and too much of it to begin.
+    assert launcher.times("probe")[1] >= 60
+
+
+def test_an_elastic_step_gives_back_what_another_one_needs_and_grows_again(tmp_path, launcher):
+    elastic = step("elastic", (60.0, {}), cpus=1, most_cpus=9, saves=True)
+    first = step("first", (10.0, {}), cpus=1)
+    other = step("other", (20.0, {}), cpus=2, needs=(first,))
+    run(tmp_path, launcher, elastic, first, other)
+    told_it = [(at, what) for at, name, what in launcher.log if name == f"{tmp_path}/steps/elastic"]
+    assert [what for _, what in told_it] == [f"may grow by {most}" for most in (2, 1, None)]
+    [started], ends = launcher.times("other"), told_it[2][0]
+    assert told_it[1][0] == started
+    assert ends >= started + 20
+
+
 def test_a_step_that_is_cancelled_is_ended_and_the_others_go_on(tmp_path, launcher):
     def show(statuses):
         if launcher.now == 0.0:

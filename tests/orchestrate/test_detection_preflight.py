@@ -57,7 +57,7 @@ def refusal(config: RunConfig) -> list[str]:
 
 
 def test_keyframes_need_no_label_of_their_own(config, people):
-    inputs = check_inputs(config(EVERY_ACTION, f"evaluations.ava.detection.boxes={people}"))
+    inputs = check_inputs(config(EVERY_ACTION, f"evaluations.ava.detection.boxes={people}")).digests
     assert set(inputs) == {"catalog", "test_catalog", "people of ava"}
 
 
@@ -65,7 +65,10 @@ def test_other_people_are_another_evaluation_of_the_same_run(config, people):
     asked = config(EVERY_ACTION, f"evaluations.ava.detection.boxes={people}")
 
     def identities() -> dict[str, Any]:
-        return {step.name: step.identity for step in build_steps(asked, check_inputs(asked), use_gpu=False)}
+        return {
+            step.name: step.identity
+            for step in build_steps(asked, check_inputs(asked).digests, use_gpu=False)
+        }
 
     before = identities()
     people.write_text("test,0903,0.1,0.1,0.5,0.9,,0.9\n")

@@ -9,6 +9,7 @@ import pytest
 from mae_dist.config.load import from_dict, load, to_dict
 from mae_dist.config.schema import RunConfig
 from mae_dist.orchestrate import experiment
+from mae_dist.orchestrate.estimate import Work
 from mae_dist.orchestrate.experiment import build_steps, describe_steps, prepare, run_uri
 from mae_dist.orchestrate.job import Job
 from mae_dist.orchestrate.step import Step
@@ -181,11 +182,14 @@ def test_a_training_with_a_range_of_workers_holds_the_least_and_evaluations_too(
 
 def test_the_description_is_one_line_per_step_with_what_it_holds_and_waits_for():
     config = demo("resources.workers=2", "resources.cpus_per_worker=1", "data.cpus_per_task=0.5")
-    lines = describe_steps(build_steps(config, INPUTS, use_gpu=True)).splitlines()
+    work = {"pretrain": Work(passes=175_000, operations=2_500_000_000)}
+    lines = describe_steps(build_steps(config, INPUTS, use_gpu=True), work).splitlines()
     assert lines[0].split() == ["catalog", "1", "CPUs,", "0", "GPUs;", "after", "nothing"]
-    assert lines[1].split() == ["pretrain", "2.5", "CPUs,", "2", "GPUs;", "after", "catalog"]
+    assert " ".join(lines[1].split()) == (
+        "pretrain 2.5 CPUs, 2 GPUs; after catalog; 175,000 samples seen, 2.5 GFLOP"
+    )
     assert len(lines) == 9
-    decoded = describe_steps(build_steps(demo("data.decode_resource=decode"), INPUTS, use_gpu=False))
+    decoded = describe_steps(build_steps(demo("data.decode_resource=decode"), INPUTS, use_gpu=False), {})
     assert decoded.splitlines()[1].split()[1:7] == ["2", "CPUs,", "0", "GPUs,", "1", "decode;"]
 
 

@@ -63,7 +63,7 @@ def refusal(config: RunConfig) -> list[str]:
 def test_weights_are_named_by_their_run_or_their_file(config, tmp_path, named):
     run = export(tmp_path / "run", config())
     uri = run if named == "run directory" else exported_weights(run)
-    inputs = check_inputs(config(f"weights={uri}"))
+    inputs = check_inputs(config(f"weights={uri}")).digests
     assert len(inputs["weights"]) == 64
     assert "catalog" in inputs
 

@@ -56,7 +56,7 @@ def digest_of(config: RunConfig, name: str) -> str:
 def test_what_stands_for_a_mix_names_every_digest_and_weight(config):
     mixed = config("data.labelled=clips")
     clips, stills = digest_of(mixed, "clips"), digest_of(mixed, "stills")
-    inputs = check_inputs(mixed)
+    inputs = check_inputs(mixed).digests
     assert inputs["catalog"] == f"mix of 4 x {clips}, 1 x {stills}"
     assert inputs["labelled"] == clips
     assert inputs["test_catalog"] == Catalog.load(str(mixed.data.test_catalog)).digest
@@ -65,7 +65,7 @@ def test_what_stands_for_a_mix_names_every_digest_and_weight(config):
 def test_other_weights_or_catalogs_make_another_run_and_other_names_do_not(config):
     def uri(*settings: str, **sources: str) -> str:
         given = config("evaluations={}", *settings, **sources)
-        return run_uri(given, check_inputs(given))
+        return run_uri(given, check_inputs(given).digests)
 
     assert uri("data.mix.clips.weight=0.7") != uri()
     assert uri(stills="test.parquet") != uri()

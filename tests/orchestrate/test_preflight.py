@@ -50,7 +50,7 @@ def refusal(config: RunConfig) -> list[str]:
 
 
 def test_drawn_samples_need_nothing_to_be_there(config):
-    assert check_inputs(config()) == {
+    assert check_inputs(config()).digests == {
         "catalog": "drawn moving_clips samples=512 seed=1",
         "test_catalog": "drawn moving_clips samples=192 seed=2",
     }
@@ -66,7 +66,10 @@ def test_each_source_is_opened_once(config, labelled, monkeypatch):
         config(f"data.catalog={labelled}", "data.test_catalog=drawn://moving_clips?samples=8")
     )
     assert opened == [labelled]
-    assert inputs["catalog"] == Catalog.load(labelled).digest
+    assert inputs.digests["catalog"] == Catalog.load(labelled).digest
+    assert {field: its.num_samples for field, its in inputs.catalogs.items()} == {
+        "catalog": Catalog.load(labelled).num_samples
+    }
 
 
 def test_a_public_data_set_that_is_not_complete_is_warned_of(config, tmp_path, caplog):
@@ -180,7 +183,7 @@ def test_unlabelled_samples_do_for_a_pretraining_alone(config, tmp_path):
     unlabelled = save_catalog(tmp_path, [-1, -1], [])
     nulls = ["evaluations.linear_probe=null", "evaluations.finetune=null"]
     settings = [f"data.catalog={unlabelled}", "data.test_catalog=null", *nulls]
-    assert check_inputs(config(*settings)) == {"catalog": Catalog.load(unlabelled).digest}
+    assert check_inputs(config(*settings)).digests == {"catalog": Catalog.load(unlabelled).digest}
 
 
 def test_test_samples_whose_labels_mean_something_else_are_refused(config, labelled, tmp_path):

@@ -61,7 +61,7 @@ def other(uri: str, **settings: str) -> list[str]:
 
 def test_some_of_the_trained_classes_will_do(config, tmp_path):
     uri = save_catalog(tmp_path, [0, 1], ["bee", "cat"], "other.parquet")
-    assert check_inputs(config(*other(uri)))[robustness_input("finetune", "a")]
+    assert check_inputs(config(*other(uri))).digests[robustness_input("finetune", "a")]
 
 
 def test_classes_that_were_not_trained_are_told_by_field(config, tmp_path):
@@ -78,8 +78,8 @@ def test_names_that_are_read_are_part_of_what_the_result_depends_on(config, tmp_
     uri = save_catalog(tmp_path, [0, 1], ["bee", "cat"], "other.parquet")
     (tmp_path / "names.csv").write_text("unused,ant\n")
     name = robustness_input("finetune", "a")
-    plain = check_inputs(config(*other(uri)))[name]
-    named = check_inputs(config(*other(uri, class_names=f"{tmp_path}/names.csv")))[name]
+    plain = check_inputs(config(*other(uri))).digests[name]
+    named = check_inputs(config(*other(uri, class_names=f"{tmp_path}/names.csv"))).digests[name]
     assert plain != named
 
 

@@ -7,13 +7,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ray.train import FailureConfig
+from ray.train import FailureConfig, ScalingConfig
 from ray.train.v2._internal.execution.failure_handling import FailureDecision
+from ray.train.v2._internal.execution.scaling_policy import ElasticScalingPolicy, NoopDecision
 from ray.train.v2.api.exceptions import WorkerGroupError
 
 from mae_dist.config.load import load
+from mae_dist.train import elastic
 from mae_dist.train.checkpoint import Checkpointer, Progress
-from mae_dist.train.elastic import FailuresInARow, ImportsAhead, import_all, largest_size
+from mae_dist.train.elastic import DividingSizes, FailuresInARow, ImportsAhead, import_all, largest_size
 from mae_dist.train.stopping import Request, StopRequest, ask_this_process
 from mae_dist.train.training import Training
 from tests.train.engines import make_engine
@@ -66,6 +68,44 @@ def test_a_training_can_be_asked_to_stop_from_outside_its_thread():
     with stop.listening():
         ask_this_process()
     assert stop.agreed() == Request.MOVE
+
+
+@pytest.mark.parametrize(
+    ("growth", "asked"),
+    [
+        pytest.param(None, [], id="nobody needs room"),
+        pytest.param(3, [], id="others leave what it has"),
+        pytest.param(2, [ask_this_process] * 4, id="others need the room of one of four"),
+        pytest.param(0, [ask_this_process] * 4, id="others need all that it has grown into"),
+    ],
+)
+def test_workers_save_and_stop_when_other_steps_need_their_room(monkeypatch, growth, asked):
+    executed: list[Any] = []
+    workers = [SimpleNamespace(execute_async=executed.append)] * 4
+    policy = DividingSizes(ScalingConfig(num_workers=(1, 8)), sizes=SIZES, decode_cpus=1, output="s3://b/run")
+    monkeypatch.setattr(elastic, "growth_limit", {"s3://b/run": growth}.__getitem__)
+    monkeypatch.setattr(
+        ElasticScalingPolicy, "make_decision_for_running_worker_group", lambda *_: NoopDecision()
+    )
+    group: Any = SimpleNamespace(num_workers=4, workers=workers)
+    for _ in range(3):  # asked once a second at most
+        assert isinstance(policy.make_decision_for_running_worker_group(group, None), NoopDecision)
+    assert executed == asked
+
+
+@pytest.mark.parametrize(("growth", "size"), [(None, 8), (6, 4), (1, 2), (0, 1)])
+def test_a_new_group_takes_no_more_workers_than_other_steps_leave(monkeypatch, growth, size):
+    policy = DividingSizes(ScalingConfig(num_workers=(1, 8)), sizes=SIZES, decode_cpus=1, output="run")
+    monkeypatch.setattr(elastic, "growth_limit", lambda output: growth)
+    # The cluster itself has room for all of them.
+    monkeypatch.setattr(ElasticScalingPolicy, "_count_possible_workers", lambda *_: 8)
+    monkeypatch.setattr(DividingSizes, "_largest", lambda self, sizes: max(sizes))
+    monkeypatch.setattr(
+        ElasticScalingPolicy,
+        "make_decision_for_non_running_worker_group",
+        lambda self: self._count_possible_workers({}),
+    )
+    assert policy.make_decision_for_non_running_worker_group() == size
 
 
 class Imports:
