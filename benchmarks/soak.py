@@ -1,10 +1,11 @@
 """One training under a random fault every so many seconds, against the same training in peace.
 
 A fault is one of FAULTS, drawn from the seed. Nothing is done by hand: where the job itself has died, the
-same command is given again at once, as any supervisor does. The training is sized from a short run so that it
-would take the given minutes at a goodput of 70%, and faults go on until it ends. Goodput is what the same
-steps took in peace, on the same machine just before, over what they took now: both from the first step logged
-to the last. Writes benchmarks/soak/<date>.md; exit status 1 if the result differs.
+same command is given again at once, as any supervisor does. The training is sized from a trial in peace so
+that it would take the given minutes at a goodput of 70%, and faults go on until it ends. Goodput is what as many
+steps take at the pace of the trial, on the same machine just before, over what they took now, from the first
+step logged to the last. Only then comes the same training in peace, to compare the results with; nothing of it
+is timed. Writes benchmarks/soak/<date>.md; exit status 1 if the result differs.
 
     python -m benchmarks.soak [--minutes 20] [--every 30] [--seed 1] [--folder ...]
 """
@@ -33,10 +34,10 @@ from tests.faults.scenarios import flip_bit
 from tests.faults.watched_job import Mark, WatchedJob
 
 GOAL = 0.70
-CALIBRATION_STEPS = 200
+TRIAL_STEPS = 800
 WARM_UP_STEPS = 50
-CHECKPOINT_SECONDS = 2.0
-"""Of work between two checkpoints."""
+CHECKPOINT_STEPS = 12
+"""Between two checkpoints; about two seconds of work on two cores."""
 POLL_SECONDS = 0.05
 
 
@@ -137,10 +138,10 @@ def soak(job: WatchedJob, *, steps: int, every: float, seed: int) -> Soak:
     return done
 
 
-def seconds_in_peace(run: Path, *, after: int = 1) -> tuple[float, int]:
-    """What the steps after this one took in an undisturbed run, and how many they are."""
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return lines[-1]["seconds"] - lines[after - 1]["seconds"], len(lines) - after
+def seconds_per_step(run: Path) -> float:
+    """The pace of an undisturbed run, its checkpoints included, once it has warmed up."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()][WARM_UP_STEPS - 1 :]
+    return (lines[-1]["seconds"] - lines[0]["seconds"]) / (len(lines) - 1)
 
 
 def main() -> int:
@@ -155,19 +156,16 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that no job is left behind
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.folder or Path(temporary)
-        trial = in_peace(folder / "trial", steps=CALIBRATION_STEPS, every=20)
-        seconds, num_steps = seconds_in_peace(trial, after=WARM_UP_STEPS)
-        steps = round(GOAL * 60 * arguments.minutes * num_steps / seconds)
-        every = max(1, round(CHECKPOINT_SECONDS * num_steps / seconds))
-        clean = in_peace(folder / "clean", steps=steps, every=every)
-        with WatchedJob(folder / "soaked", steps=steps, every=every, watch=WATCH) as job:
+        pace = seconds_per_step(in_peace(folder / "trial", steps=TRIAL_STEPS))
+        steps = round(GOAL * 60 * arguments.minutes / pace)
+        with WatchedJob(folder / "soaked", steps=steps, every=CHECKPOINT_STEPS, watch=WATCH) as job:
             done = soak(job, steps=steps, every=arguments.every, seed=arguments.seed)
-        found = run_files.differences(job.run, clean)
-        goodput = seconds_in_peace(clean)[0] / done.seconds
+        found = run_files.differences(job.run, in_peace(folder / "clean", steps=steps))
+        goodput = (steps - 1) * pace / done.seconds
     text = f"# A training under a fault every {arguments.every:g} s, {page.today()}\n\n"
     text += f"Command: `{page.command('benchmarks.soak')}`. Hardware: {hardware}.\n"
-    text += f"Two workers on CPUs with ZeRO-1, {steps:,} steps, a checkpoint every {every};\n"
-    text += f"watch.step_seconds={WATCH['step_seconds']:g}, resources.max_failures beyond reach.\n\n"
+    text += f"Two workers on CPUs with ZeRO-1, {steps:,} steps of {pace:.3f} s,\n"
+    text += f"a checkpoint every {CHECKPOINT_STEPS}; watch.step_seconds={WATCH['step_seconds']:g}, resources.max_failures beyond reach.\n\n"
     text += page.table(("", ""), rows(done, goodput, found))
     print(text, page.write("soak", text))
     return 1 if found else 0
@@ -178,20 +176,21 @@ def rows(done: Soak, goodput: float, found: list[str]) -> list[tuple[str, str]]:
     waits = done.seconds_to_next_step
     kinds = "; ".join(f"{number} {name}" for name, number in sorted(done.faults.items()))
     met = "met" if goodput >= GOAL else "missed"
+    told = f"{statistics.median(waits):.1f} s median, {max(waits):.1f} s most" if waits else "never measured"
     return [
         ("time under faults", f"{done.seconds / 60:.1f} min"),
         ("faults", f"{done.faults.total()}: {kinds}"),
         ("times that the same command was given again", str(done.restarts)),
         ("anything else done by hand", "nothing"),
         ("goodput", f"{goodput:.1%} (goal {GOAL:.0%}: {met})"),
-        ("fault to next step", f"{statistics.median(waits):.1f} s median, {max(waits):.1f} s most"),
+        ("fault to next step", told),
         ("result", "; ".join(found) or "the same bits as in peace, every sample of every step once"),
     ]
 
 
-def in_peace(folder: Path, *, steps: int, every: int) -> Path:
+def in_peace(folder: Path, *, steps: int) -> Path:
     """The run directory of a job that was let alone."""
-    with WatchedJob(folder, steps=steps, every=every) as job:
+    with WatchedJob(folder, steps=steps, every=CHECKPOINT_STEPS) as job:
         job.start()
         job.finish(seconds=7200)
     return job.run

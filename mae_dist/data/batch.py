@@ -16,7 +16,14 @@ import numpy as np
 
 from mae_dist.config.geometry import Grid
 from mae_dist.config.limits import DecodeLimits
-from mae_dist.config.schema import AugmentConfig, InputConfig, MaskConfig, ViewsConfig
+from mae_dist.config.schema import (
+    AugmentConfig,
+    EvaluationConfig,
+    InputConfig,
+    MaskConfig,
+    RunConfig,
+    ViewsConfig,
+)
 from mae_dist.data import decoder
 from mae_dist.data.boxes import BoxSpec, block_boxes
 from mae_dist.data.catalog import Row
@@ -98,6 +105,22 @@ class StreamSpec:
             decoder=self.decoder,
             limits=self.limits,
         )
+
+
+def stream_of_a_pass(config: RunConfig, evaluation: EvaluationConfig) -> StreamSpec:
+    """One pass over samples, each seen from the sides of the evaluation's test, nothing of it hidden."""
+    return StreamSpec(
+        seed=config.seed,
+        micro_batch=evaluation.eval_batch,
+        input=config.input_for(evaluation),
+        augment=evaluation.augment,
+        mask=None,
+        grid=config.grid,
+        train=False,
+        test=evaluation.views,
+        decoder=config.data.decoder,
+        limits=config.data.limits,
+    )
 
 
 def num_blocks(catalog: Samples, spec: StreamSpec) -> int:

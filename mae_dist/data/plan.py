@@ -24,6 +24,7 @@ from ray.data._internal.execution.execution_callback import ExecutionCallback
 from ray.train import DataConfig
 
 from mae_dist.data.batch import StreamSpec, build_block
+from mae_dist.data.batch import num_blocks as blocks_of_a_pass
 from mae_dist.data.mix import Samples
 
 BLOCKS_PER_SEGMENT = 10_000
@@ -33,28 +34,30 @@ def plan_blocks(
     spec: StreamSpec,
     catalog: Samples,
     *,
-    first_block: int,
-    num_blocks: int,
+    first_block: int = 0,
+    num_blocks: int | None = None,
     cpus_per_task: float,
     resource: str | None = None,
     skip: Collection[int] = (),
 ) -> Dataset:
     """Blocks first_block .. first_block + num_blocks - 1 of the stream, lazily, one row each.
 
+    Without `num_blocks`, all of one pass; an endless stream needs the number.
     A row holds the arrays of `build_block`, and `faults` and `stats` as JSON texts; `stats` also names the
     node. Each task reserves `cpus_per_task` CPUs and, where `resource` is given, as much of that custom one.
     Blocks in `skip` are left out; without them there has to be one at least. Order is kept only under the
     execution options that `OrderedSplit` (or `ordered`) sets.
     """
     table, skipped = ray.put(catalog), frozenset(skip)
+    number = blocks_of_a_pass(catalog, spec) - first_block if num_blocks is None else num_blocks
 
     def wanted(start: int) -> list[int]:
-        end = min(start + BLOCKS_PER_SEGMENT, num_blocks)
+        end = min(start + BLOCKS_PER_SEGMENT, number)
         blocks = range(first_block + start, first_block + end)
         return [block for block in blocks if block not in skipped]
 
     def segments(_: Any) -> Iterator[dict[str, np.ndarray]]:
-        for start in range(0, num_blocks, BLOCKS_PER_SEGMENT):
+        for start in range(0, number, BLOCKS_PER_SEGMENT):
             if wanted(start):
                 yield {"start": np.array([start])}
 

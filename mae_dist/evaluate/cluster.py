@@ -20,7 +20,7 @@ import torch
 from ray.data import ActorPoolStrategy
 from ray.exceptions import RayTaskError
 
-from mae_dist.data.batch import StreamSpec, num_blocks
+from mae_dist.data.batch import StreamSpec
 from mae_dist.data.mix import Samples
 from mae_dist.data.plan import plan_blocks
 from mae_dist.evaluate.extraction import Answer, Embedder, Extraction
@@ -73,8 +73,6 @@ def over_blocks(
     plan = plan_blocks(
         stream,
         samples,
-        first_block=0,
-        num_blocks=num_blocks(samples, stream),
         cpus_per_task=placement.cpus_per_task,
         resource=placement.decode_resource,
         skip=skip,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from mae_dist import storage
 from mae_dist.config.geometry import Architecture
 from mae_dist.config.load import digest, to_dict
 from mae_dist.config.schema import EvaluationConfig, FaultBudget, RunConfig
-from mae_dist.data.batch import StreamSpec, num_blocks
+from mae_dist.data.batch import StreamSpec, num_blocks, stream_of_a_pass
 from mae_dist.data.faults import Fault, check_budget
 from mae_dist.data.mix import Samples
 from mae_dist.evaluate.features import TOKENS, Features, Record, layer_and_pool, set_names
@@ -96,19 +96,8 @@ def extraction_of(
         weights_digest=weights_digest(config, weights),
         catalog_digest=samples.digest,
         architecture=config.model.architecture,
-        stream=StreamSpec(
-            seed=config.seed,
-            micro_batch=protocol.eval_batch,
-            input=config.input_for(protocol),
-            augment=protocol.augment,
-            mask=None,
-            grid=config.grid,
-            train=False,
-            repeats=wanted.drawn_views if drawn else 1,
-            drawn=drawn,
-            test=protocol.views,
-            decoder=config.data.decoder,
-            limits=config.data.limits,
+        stream=replace(
+            stream_of_a_pass(config, protocol), repeats=wanted.drawn_views if drawn else 1, drawn=drawn
         ),
         names=tuple(set_names([layer % (depth + 1) for layer in wanted.layers], pools)),
         dtype=wanted.dtype,

@@ -52,6 +52,7 @@ def evaluate_reconstruction(config: RunConfig, *, weights: str, catalog: str, ou
         grid=config.grid,
         train=False,
         decoder=config.data.decoder,
+        limits=config.data.limits,
     )
     sums = dict.fromkeys(("model", "mean_visible", "nearest_visible"), 0.0)
     num_samples = num_tokens = 0

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -23,7 +23,7 @@ from mae_dist import storage
 from mae_dist.config.load import to_dict
 from mae_dist.config.schema import EvaluationConfig, RunConfig
 from mae_dist.config.testing import RobustnessConfig
-from mae_dist.data.batch import StreamSpec, num_blocks
+from mae_dist.data.batch import StreamSpec, num_blocks, stream_of_a_pass
 from mae_dist.data.catalog import Catalog
 from mae_dist.data.class_names import read_class_names, trained_numbers
 from mae_dist.data.faults import Fault, check_budget
@@ -65,19 +65,7 @@ class RobustnessTest:
 
     def stream(self) -> StreamSpec:
         """One pass over the test set, its views side by side."""
-        config, protocol = self.config, self.protocol
-        return StreamSpec(
-            seed=config.seed,
-            micro_batch=protocol.eval_batch,
-            input=config.input_for(protocol),
-            augment=protocol.augment,
-            mask=None,
-            grid=config.grid,
-            train=False,
-            test=self.settings.views,
-            decoder=config.data.decoder,
-            limits=config.data.limits,
-        )
+        return replace(stream_of_a_pass(self.config, self.protocol), test=self.settings.views)
 
 
 @dataclass(frozen=True, slots=True)

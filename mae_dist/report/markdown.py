@@ -19,11 +19,15 @@ _VERDICTS = {"gain": "gain", "none": "no gain shown", "loss": "below random weig
 
 
 def report_markdown(report: Report) -> str:
-    """The results of one run: evaluations, pretraining, reconstruction, what is missing, provenance."""
-    parts = [f"# {text(str(report['name'] or 'unnamed run'))} ({report['state']})", *_evaluations(report)]
-    parts += [_list("Pretraining", _pretraining(report)), _list("Reconstruction", _reconstruction(report))]
+    """The results of one run: warnings, evaluations, pretraining, reconstruction, what is missing, cost,
+    provenance, the commands that give it again."""
+    parts = [f"# {text(str(report['name'] or 'unnamed run'))} ({report['state']})"]
+    parts += [f"**Early warning.** {text(sentence)}" for sentence in report["warnings"]]
+    parts += [*_evaluations(report), _list("Pretraining", _pretraining(report))]
+    parts += [_list("Reconstruction", _reconstruction(report))]
     unfinished = {entry["what"]: entry["reason"] for entry in report["unfinished"]}
-    parts += [_list("Missing", unfinished), _list("Provenance", _provenance(report))]
+    parts += [_list("Missing", unfinished), _list("Cost", _cost(report["cost"]))]
+    parts += [_list("Provenance", _provenance(report)), *_reproduction(report)]
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
@@ -81,7 +85,11 @@ def _side(side: Mapping[str, Any] | None) -> str:
         return wording.UNKNOWN
     if side["state"] != "done":
         return _STATES[side["state"]]
-    return _with_error(wording.decimal(side["value"]), side["standard_error"])
+    value = _with_error(wording.decimal(side["value"]), side["standard_error"])
+    if not side["interval"]:
+        return value
+    low, high = side["interval"]
+    return f"{value} [{wording.decimal(low)}, {wording.decimal(high)}]"
 
 
 def _with_error(value: str, standard_error: float | None) -> str:
@@ -115,6 +123,31 @@ def _reconstruction(report: Report) -> dict[str, str]:
         "of the mean of the visible pixels": wording.significant(errors["mean_visible_mse"]),
         "of the nearest visible patch": wording.significant(errors["nearest_visible_mse"]),
     }
+
+
+def _cost(cost: Mapping[str, Any] | None) -> dict[str, str]:
+    if cost is None:
+        return {}
+    hours = {"GPU hours": cost["gpu_hours"], "CPU hours": cost["cpu_hours"]}
+    lost = {"GPU hours": cost["lost_gpu_hours"], "CPU hours": cost["lost_cpu_hours"]}
+    facts = {
+        f"{unit} reserved": f"{wording.significant(number)}, of which {wording.significant(lost[unit])} in "
+        "attempts that failed"
+        for unit, number in hours.items()
+        if number
+    }
+    wall, busy = wording.duration(cost["wall_seconds"]), wording.duration(cost["busy_seconds"])
+    return facts | {"wall clock": f"{wall}, at work {busy} of it"}
+
+
+def _reproduction(report: Report) -> list[str]:
+    """Commands as indented code, which needs no escaping."""
+    if not report["reproduction"]:
+        return []
+    parts = ["## The same again"]
+    for step in report["reproduction"]:
+        parts += [f"{text(step['what'])}:", f"    {' '.join(step['command'].split())}"]
+    return parts
 
 
 def _provenance(report: Report) -> dict[str, str]:

@@ -13,7 +13,6 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedErr
 from ray.train.torch import TorchConfig
 
 from mae_dist import storage
-from mae_dist.data.batch import num_blocks
 from mae_dist.data.plan import OrderedSplit, plan_blocks
 from mae_dist.train import checkpoint
 from mae_dist.train.elastic import RegroupingTrainer
@@ -149,13 +148,9 @@ def _datasets(training: Training) -> dict[str, Callable[[], Dataset]]:
         )
 
     def test_plan() -> Dataset:
-        spec = training.test_stream()
-        catalog = training.test_samples()
         return plan_blocks(
-            spec,
-            catalog,
-            first_block=0,
-            num_blocks=num_blocks(catalog, spec),
+            training.test_stream(),
+            training.test_samples(),
             cpus_per_task=data.cpus_per_task,
             resource=data.decode_resource,
         )

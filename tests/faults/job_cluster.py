@@ -41,6 +41,7 @@ HANG_SECONDS = 5.0
 """Timeout of a step that hangs."""
 BAD = ("raises", "memory", "hangs", "killed")
 CHAIN_STEPS = 8
+LINK_SECONDS = 1.0
 
 
 @ray.remote(num_cpus=1)
@@ -118,10 +119,11 @@ def gang(config: int, output: str, inputs: Mapping[str, str]) -> dict[str, Any]:
 
 
 def link(config: Any, output: str, inputs: Mapping[str, str]) -> dict[str, Any]:
-    """A step that notes that it ran."""
+    """A step that notes that it ran, and takes long enough to be killed."""
     folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"executed-{len(list(folder.glob('executed-*')))}").touch()
+    time.sleep(LINK_SECONDS)
     return {}
 
 
@@ -225,8 +227,9 @@ def tell_kills(folder: Path, address: str, *, kills: int, seed: int = 0) -> dict
         driver = subprocess.Popen(command, env=environment)
         if kill < kills:
             wanted = max(len(known), round((kill + 1) * CHAIN_STEPS / (kills + 2)))
-            wait_for(lambda wanted=wanted: len(list(run.glob("steps/*/DONE.json"))) >= wanted)
-            time.sleep(rng.uniform(0.0, 1.0))
+            mark = run / "drivers" / f"{kill + 1:06d}.json"
+            wait_for(lambda wanted=wanted, mark=mark: mark.exists() and len(_done(run)) >= wanted)
+            time.sleep(rng.uniform(0.0, LINK_SECONDS))
             driver.kill()
         status = driver.wait()
         counts = {file.parent.name: len(list(file.parent.glob("executed-*"))) for file in _done(run)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 
 from mae_dist import storage
 from mae_dist.config.load import load
-from mae_dist.orchestrate.step import Demand, Step
+from mae_dist.orchestrate.step import PRETRAINING, Demand, Patience, Step
 from mae_dist.orchestrate.store import RunStore
 from tests.integration import small_run
 
@@ -79,7 +80,10 @@ def test_a_training_shrinks_so_that_another_step_can_start_and_grows_when_that_h
     run = tmp_path / "run"
     metrics = run / "metrics.jsonl"
     catalog, pretrain, _ = build_steps(config, check_inputs(config).digests, use_gpu=False)
-    given: dict[str, Any] = {"config": str(metrics), "identity": 1}
+    # Of no lower priority: room that a more important step may grow into is left to it.
+    given: dict[str, Any] = {"config": str(metrics), "identity": 1, "priority": PRETRAINING}
+    patience = Patience(timeout_seconds=PATIENCE_SECONDS)
+    pretrain, given["patience"] = replace(pretrain, patience=patience), patience
     grown = Step(name="grown", run=wait_until_grown, output="grown", demand=Demand(cpus=0.1), **given)
     other = Step(
         name="other", run=take_room, output="other", needs=(grown,), demand=Demand(cpus=OTHER_CPUS), **given
