@@ -2,10 +2,10 @@
 
 A fault is one of FAULTS, drawn from the seed. Nothing is done by hand: where the job itself has died, the
 same command is given again at once, as any supervisor does. The training is sized from a trial in peace so
-that it would take the given minutes at a goodput of 70%, and faults go on until it ends. Goodput is what as many
-steps take at the pace of the trial, on the same machine just before, over what they took now, from the first
-step logged to the last. Only then comes the same training in peace, to compare the results with; nothing of it
-is timed. Writes benchmarks/soak/<date>.md; exit status 1 if the result differs.
+that it would take the given minutes at a goodput of 70%, and faults go on until it ends. Goodput is what as
+many steps take at the pace of the trial, on the same machine just before, over what they took now, from the
+first step logged to the last. Only then comes the same training in peace, to compare the results with.
+Writes benchmarks/soak/<date>.md; exit status 1 if the result differs.
 
     python -m benchmarks.soak [--minutes 20] [--every 30] [--seed 1] [--folder ...]
 """
@@ -140,8 +140,9 @@ def soak(job: WatchedJob, *, steps: int, every: float, seed: int) -> Soak:
 
 def seconds_per_step(run: Path) -> float:
     """The pace of an undisturbed run, its checkpoints included, once it has warmed up."""
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()][WARM_UP_STEPS - 1 :]
-    return (lines[-1]["seconds"] - lines[0]["seconds"]) / (len(lines) - 1)
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    seconds = [json.loads(line)["seconds"] for line in lines[WARM_UP_STEPS - 1 :]]
+    return (seconds[-1] - seconds[0]) / (len(seconds) - 1)
 
 
 def main() -> int:
@@ -165,7 +166,8 @@ def main() -> int:
     text = f"# A training under a fault every {arguments.every:g} s, {page.today()}\n\n"
     text += f"Command: `{page.command('benchmarks.soak')}`. Hardware: {hardware}.\n"
     text += f"Two workers on CPUs with ZeRO-1, {steps:,} steps of {pace:.3f} s,\n"
-    text += f"a checkpoint every {CHECKPOINT_STEPS}; watch.step_seconds={WATCH['step_seconds']:g}, resources.max_failures beyond reach.\n\n"
+    text += f"a checkpoint every {CHECKPOINT_STEPS}; watch.step_seconds={WATCH['step_seconds']:g},\n"
+    text += "resources.max_failures beyond reach.\n\n"
     text += page.table(("", ""), rows(done, goodput, found))
     print(text, page.write("soak", text))
     return 1 if found else 0
