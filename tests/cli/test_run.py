@@ -163,7 +163,8 @@ def test_a_dry_run_prints_the_steps_and_starts_nothing(runs, capsys, monkeypatch
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].startswith(f"run directory  {runs}/demo-")
     assert lines[2].split() == ["catalog", "1", "CPUs,", "0", "GPUs;", "after", "nothing"]
-    assert lines[-1].startswith("report ")
+    assert lines[-2].startswith("report ")
+    assert lines[-1].startswith("in all ")
     assert not runs.exists()
 
 
