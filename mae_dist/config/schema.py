@@ -12,10 +12,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from mae_dist.config import masks
 from mae_dist.config.detection import DetectionConfig
 from mae_dist.config.geometry import Architecture, Grid, SizeName, architecture
 from mae_dist.config.jobs import Checkpoints, JobsConfig
 from mae_dist.config.limits import DecodeLimits
+from mae_dist.config.masks import MaskKind, PredictKind, Rounding
 from mae_dist.config.optimisation import ResourcesConfig, TrainConfig
 from mae_dist.config.probing import FROZEN_PROTOCOLS, AttentiveConfig, FeaturesConfig, HeadsConfig, KnnConfig
 from mae_dist.config.quantities import Count, Positive, Share
@@ -62,15 +64,34 @@ class ModelConfig:
 class MaskConfig:
     """Which tokens are hidden from the encoder."""
 
-    kind: Literal["random", "tube"] = "random"
-    """random: any token (MAE), keeps int(N * (1 - ratio)). tube: the same places in every frame (VideoMAE),
-    keeps S - int(ratio * S) of the S places."""
+    kind: MaskKind = "random"
+    """random: any token (MAE). block: blocks of patches. grid: all but one patch of each cell. tube: the same
+    places in every frame (VideoMAE). multi_block: large blocks, the same in every frame (V-JEPA). frame:
+    whole frames of tokens. causal: all but the first frames."""
     ratio: float = 0.75
     """Fraction of tokens hidden, strictly between 0 and 1."""
+    rounding: Rounding | None = None
+    """kept: int(n * (1 - ratio)) of the n tokens, places or frames are kept (MAE, mae_st). hidden: int(n *
+    ratio) are hidden (VideoMAE). null: as the paper of this kind does."""
+    predict: PredictKind = "all"
+    """What the decoder predicts. all: whatever is hidden. running_cell: the part of each 2 x 2 cell whose
+    turn it is (VideoMAE V2's dual masking). random, frame: any tokens, or frames of them. Only what is hidden
+    counts for the loss."""
+    predict_ratio: float = 0.5
+    """Fraction of all tokens that the decoder leaves out, unless it predicts all."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.ratio < 1:
-            raise ValueError(f"ratio must lie strictly between 0 and 1, got {self.ratio}")
+        for name in ("ratio", "predict_ratio"):
+            if not 0 < getattr(self, name) < 1:
+                raise ValueError(f"{name} must lie strictly between 0 and 1, got {getattr(self, name)}")
+
+    def num_kept(self, grid: Grid) -> int:
+        """Tokens that the encoder sees of every sample."""
+        return masks.num_kept(self.kind, grid, self.ratio, self.rounding)
+
+    def num_predicted(self, grid: Grid) -> int | None:
+        """Tokens that the decoder predicts of every sample; None: those that are hidden."""
+        return masks.num_predicted(self.predict, grid, self.predict_ratio)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

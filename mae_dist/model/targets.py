@@ -48,9 +48,14 @@ TARGETS: dict[str, Target] = {
 }
 
 
-def reconstruction_loss(prediction_BHP: Tensor, target_BHP: Tensor) -> Tensor:
-    """Mean square error over all values of all hidden tokens, in float32: a scalar."""
-    return F.mse_loss(prediction_BHP.float(), target_BHP.float())
+def reconstruction_loss(
+    prediction_BHP: Tensor, target_BHP: Tensor, is_counted_BH: Tensor | None = None
+) -> Tensor:
+    """Mean square error over all values of all tokens, or of those that count, in float32: a scalar."""
+    if is_counted_BH is None:
+        return F.mse_loss(prediction_BHP.float(), target_BHP.float())
+    errors_BH = (prediction_BHP.float() - target_BHP.float()).square().mean(-1)
+    return (errors_BH * is_counted_BH).sum() / is_counted_BH.sum().clamp(min=1)
 
 
 def to_pixels(kind: str, prediction_BHP: Tensor, pixels01_BHP: Tensor, mean: Tensor, std: Tensor) -> Tensor:
