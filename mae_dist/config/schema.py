@@ -102,6 +102,9 @@ class TargetConfig:
     """pixel: the (mean, std)-normalised pixels. norm_pixel_mae: those, normalised per patch over all its
     values, (x - mean) / sqrt(var + 1e-6). norm_pixel_videomae: pixels in [0, 1], normalised per patch and
     channel, (x - mean) / (sqrt(var) + 1e-6). Variances are unbiased."""
+    loss: Literal["mse", "l1", "smooth_l1"] = "mse"
+    """Of a predicted value and the true one, averaged over all of them. smooth_l1: half the square below a
+    difference of 1, the difference less half above."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

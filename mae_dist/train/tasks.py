@@ -56,7 +56,7 @@ class PretrainTask(nn.Module):
         super().__init__()
         self.model = MaskedAutoencoder(architecture, grid)
         self.pixels = PatchInput(architecture, inputs)
-        self._target = TARGETS[target.kind]
+        self._target, self._loss = TARGETS[target.kind], target.loss
 
     def forward(self, batch: Batch) -> StepOutput:
         """Loss on hidden tokens only; needs clips (B, T, H, W, 3) uint8 and keep (B, K) int64.
@@ -72,7 +72,7 @@ class PretrainTask(nn.Module):
         target_BHP = self._target(hidden_BHP, self.pixels.mean, self.pixels.std)
         prediction_BHP = self.model(kept_BKP, keep_BK, hidden_BH)
         is_hidden_BH = ~is_among(hidden_BH, keep_BK, patches_BNP.shape[1]) if is_dual else None
-        loss = reconstruction_loss(prediction_BHP.float(), target_BHP, is_hidden_BH)
+        loss = reconstruction_loss(prediction_BHP.float(), target_BHP, is_hidden_BH, kind=self._loss)
         return StepOutput(loss, {"loss": loss.detach()})
 
 
