@@ -53,11 +53,18 @@ class ModelConfig:
     decoder_depth: Positive | None = None
     """Blocks in the decoder; null means as the named size has it."""
     decoder_width: Positive | None = None
+    encoder_mask_token: bool = False
+    """Whether the encoder sees mask tokens in place of hidden patches, which MAE does without (table 1c)."""
 
     @property
     def architecture(self) -> Architecture:
-        """The named size with the decoder asked for."""
-        return architecture(self.size, decoder_depth=self.decoder_depth, decoder_width=self.decoder_width)
+        """The named size with what else is asked for."""
+        return architecture(
+            self.size,
+            decoder_depth=self.decoder_depth,
+            decoder_width=self.decoder_width,
+            encoder_mask_token=self.encoder_mask_token,
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -3,6 +3,8 @@
     kept patches -> encoder -> bridge -> [kept tokens | mask tokens], each + its position -> decoder blocks
     -> norm -> prediction of the hidden tokens
 
+With `encoder_mask_token` the encoder gets the mask tokens, and the decoder what has become of them.
+
 MAE puts the tokens back in order before its decoder and predicts all of them, VideoMAE does neither. Since
 positions are added first, order does not matter to the blocks, and the loss looks at hidden tokens only; so
 one decoder serves both, and only what is hidden is predicted.
@@ -51,7 +53,8 @@ class MaskedAutoencoder(nn.Module):
         self.grid = grid
         self.encoder = Encoder(architecture, grid, generator=generator)
         self.bridge = nn.Linear(encoder_width, decoder_width, bias=architecture.bridge_bias)
-        self.mask_token = nn.Parameter(torch.empty(1, 1, decoder_width))
+        mask_width = encoder_width if architecture.encoder_mask_token else decoder_width
+        self.mask_token = nn.Parameter(torch.empty(1, 1, mask_width))
         self.decoder = Decoder(architecture)
         positions = POSITIONS[architecture.positions](grid, decoder_width)
         self.positions: Tensor
@@ -73,12 +76,16 @@ class MaskedAutoencoder(nn.Module):
         Kept and hidden ids need not fill the grid. Returns (B, H, P), in the order of `hidden_BH`, in the
         units of the training target.
         """
-        encoded = self.bridge(self.encoder(kept_BKP, keep_BK))
-        extra = self.encoder.num_extra_tokens
-        kept = encoded[:, extra:] + self.positions[keep_BK]
-        hidden = self.mask_token + self.positions[hidden_BH]
+        masks = None
+        if self.architecture.encoder_mask_token:
+            masks = self.mask_token + self.encoder.positions[hidden_BH]
+        encoded = self.bridge(self.encoder(kept_BKP, keep_BK, masks_BHD=masks))
+        start = self.encoder.num_extra_tokens
+        end = start + keep_BK.shape[1]
+        kept = encoded[:, start:end] + self.positions[keep_BK]
+        hidden = (self.mask_token if masks is None else encoded[:, end:]) + self.positions[hidden_BH]
         # A class token has no position.
-        tokens = torch.cat([encoded[:, :extra], kept, hidden], dim=1)
+        tokens = torch.cat([encoded[:, :start], kept, hidden], dim=1)
         return self.decoder(tokens, hidden_BH.shape[1])
 
     def encode(self, patches_BNP: Tensor) -> Tensor:

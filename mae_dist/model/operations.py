@@ -64,6 +64,8 @@ def forward_multiply_adds(
     is_published, extra = counting == "published", int(architecture.class_token)
     num_seen = grid.num_tokens if num_kept is None else num_kept
     num_embedded = grid.num_tokens if is_published else num_seen
+    if architecture.encoder_mask_token and num_kept is not None:
+        num_seen = num_kept + (grid.num_tokens - num_kept if num_predicted is None else num_predicted)
     parts = {
         "embedding": num_embedded * patch_values * encoder.width,
         "blocks": _stack(encoder, num_seen + extra),
@@ -78,7 +80,7 @@ def forward_multiply_adds(
     num_projected = num_tokens if is_published and architecture.class_token else num_hidden
     return MultiplyAdds(
         **parts,
-        decoder=(num_kept + extra) * encoder.width * decoder.width
+        decoder=(num_seen + extra) * encoder.width * decoder.width
         + _stack(decoder, num_tokens, num_wanted)
         + num_projected * decoder.width * patch_values,
     )

@@ -133,3 +133,28 @@ def test_a_few_steps_on_one_batch_lower_the_loss():
         optimiser.step()
         losses.append(loss.item())
     assert losses[-1] < 0.8 * losses[0]
+
+
+@pytest.mark.parametrize("name", sorted(SMALL))
+def test_mask_tokens_may_go_through_the_encoder(name):
+    """MAE, table 1c: the encoder then sees as many tokens as there are, and no pixel of the hidden ones."""
+    architecture, grid = SMALL[name]
+    architecture = dataclasses.replace(architecture, encoder_mask_token=True)
+    model = MaskedAutoencoder(architecture, grid, generator=seeded(0)).eval()
+    assert model.mask_token.shape[-1] == architecture.encoder.width
+    kept_ids = keep(grid, grid.num_tokens // 4)
+    kept, _, hidden = pretraining_inputs(architecture, clips(architecture, grid), kept_ids)
+    lengths: list[int] = []
+    model.encoder.blocks[0].register_forward_hook(
+        lambda module, inputs, output: lengths.append(output.shape[1])
+    )
+    prediction = model(kept, kept_ids, hidden)
+    assert lengths == [grid.num_tokens + model.encoder.num_extra_tokens]
+    assert prediction.shape == (*hidden.shape, patch_values(architecture))
+    # Every token has its place: another order of the hidden ones is another order of the predictions.
+    torch.testing.assert_close(
+        model(kept, kept_ids, hidden.flip(1)), prediction.flip(1), rtol=1e-4, atol=1e-5
+    )
+    prediction.square().mean().backward()
+    assert model.mask_token.grad is not None
+    assert model.mask_token.grad.abs().max() > 0
