@@ -76,6 +76,11 @@ def _grid(config: RunConfig) -> Iterator[Finding]:
 def _decoder(config: RunConfig) -> Iterator[Finding]:
     architecture = config.model.architecture
     decoder = architecture.decoder
+    if architecture.cross_decoder and architecture.encoder_mask_token:
+        problem = (
+            "does not go with model.encoder_mask_token, whose hidden tokens the encoder has seen already"
+        )
+        yield "model.cross_decoder", f"{problem}; leave one of them out"
     # Sine-cosine positions need pairs of channels, of each of the two coordinates in 2-D.
     unit = math.lcm(decoder.heads, 4 if architecture.positions == "sincos_2d" else 2)
     if decoder.width % unit:

@@ -22,7 +22,7 @@ from mae_dist.config.geometry import Grid
 
 MaskKind = Literal["random", "block", "grid", "tube", "multi_block", "frame", "causal"]
 Rounding = Literal["kept", "hidden"]
-PredictKind = Literal["all", "running_cell", "random", "frame"]
+PredictKind = Literal["all", "hidden", "running_cell", "random", "frame"]
 
 CELL = 4
 """Places of a running cell, 2 x 2 (VideoMAE V2, arXiv 2303.16727)."""
@@ -58,13 +58,16 @@ def cell_side(ratio: float) -> int:
     return max(1, round(math.sqrt(1 / (1 - ratio))))
 
 
-def num_predicted(kind: PredictKind, grid: Grid, ratio: float) -> int | None:
+def num_predicted(kind: PredictKind, grid: Grid, ratio: float, *, num_kept: int) -> int | None:
     """Tokens that the decoder predicts of every sample, seen ones among them; None: those that are hidden.
 
-    `ratio` is the fraction that it leaves out.
+    `ratio` is the fraction of all tokens that it leaves out, or of those that are hidden.
     """
     if kind == "all":
         return None
+    if kind == "hidden":
+        num_hidden = grid.num_tokens - num_kept
+        return num_hidden - int(ratio * num_hidden)
     if kind == "frame":
         return (grid.frames - int(ratio * grid.frames)) * grid.per_frame
     if kind == "random":
@@ -110,5 +113,5 @@ def problems(
         yield "rounding", "a grid has nothing to round; leave it out"
     if predict == "running_cell" and not (CELL * predict_ratio).is_integer():
         yield "predict_ratio", f"a cell has four places: 0.25, 0.5 or 0.75, got {predict_ratio}"
-    elif num_predicted(predict, grid, predict_ratio) == grid.num_tokens:
+    elif num_predicted(predict, grid, predict_ratio, num_kept=0) == grid.num_tokens:
         yield "predict", f"{predict} leaves out no token at predict_ratio {predict_ratio}; all says so"

@@ -55,6 +55,8 @@ class ModelConfig:
     decoder_width: Positive | None = None
     encoder_mask_token: bool = False
     """Whether the encoder sees mask tokens in place of hidden patches, which MAE does without (table 1c)."""
+    cross_decoder: bool = False
+    """Whether hidden tokens look at the encoder's and not at each other (CrossMAE, arXiv 2401.14391)."""
 
     @property
     def architecture(self) -> Architecture:
@@ -64,6 +66,7 @@ class ModelConfig:
             decoder_depth=self.decoder_depth,
             decoder_width=self.decoder_width,
             encoder_mask_token=self.encoder_mask_token,
+            cross_decoder=self.cross_decoder,
         )
 
 
@@ -81,11 +84,11 @@ class MaskConfig:
     """kept: int(n * (1 - ratio)) of the n tokens, places or frames are kept (MAE, mae_st). hidden: int(n *
     ratio) are hidden (VideoMAE). null: as the paper of this kind does."""
     predict: PredictKind = "all"
-    """What the decoder predicts. all: whatever is hidden. running_cell: the part of each 2 x 2 cell whose
-    turn it is (VideoMAE V2's dual masking). random, frame: any tokens, or frames of them. Only what is hidden
-    counts for the loss."""
+    """What the decoder predicts. all: whatever is hidden. hidden: any part of that (CrossMAE). running_cell:
+    the part of each 2 x 2 cell whose turn it is (VideoMAE V2's dual masking). random, frame: any tokens, or
+    frames of them. Only what is hidden counts for the loss."""
     predict_ratio: float = 0.5
-    """Fraction of all tokens that the decoder leaves out, unless it predicts all."""
+    """Fraction of all tokens that the decoder leaves out, or of those that are hidden; nothing with all."""
 
     def __post_init__(self) -> None:
         for name in ("ratio", "predict_ratio"):
@@ -98,7 +101,8 @@ class MaskConfig:
 
     def num_predicted(self, grid: Grid) -> int | None:
         """Tokens that the decoder predicts of every sample; None: those that are hidden."""
-        return masks.num_predicted(self.predict, grid, self.predict_ratio)
+        kept = self.num_kept(grid)
+        return masks.num_predicted(self.predict, grid, self.predict_ratio, num_kept=kept)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -222,7 +222,10 @@ def _masks(spec: StreamSpec, mask: MaskConfig, drawn: list[tuple[int, int]]) -> 
     keep = [keep_ids(mask.kind, spec.grid, mask.ratio, rounding=mask.rounding, **key) for key in keyed]
     if mask.predict == "all":
         return {"keep": np.stack(keep)}
-    predict = [predict_ids(mask.predict, spec.grid, mask.predict_ratio, **key) for key in keyed]
+    predict = [
+        predict_ids(mask.predict, spec.grid, mask.predict_ratio, kept, **key)
+        for kept, key in zip(keep, keyed, strict=True)
+    ]
     return {"keep": np.stack(keep), "predict": np.stack([ids for ids in predict if ids is not None])}
 
 

@@ -96,17 +96,21 @@ def keep_ids(
 
 
 def predict_ids(
-    kind: PredictKind, grid: Grid, ratio: float, *, seed: int, epoch: int, sample: int
+    kind: PredictKind, grid: Grid, ratio: float, keep_K: np.ndarray, *, seed: int, epoch: int, sample: int
 ) -> np.ndarray | None:
     """Ids (H,) int64 that the decoder is to predict, ascending; None: all that are hidden.
 
-    `ratio` is the fraction of all tokens that it leaves out. They are chosen without a look at what is kept,
-    so that some may be seen; those count for no loss. Dual masking of VideoMAE V2, arXiv 2303.16727:
-    running_cell is its method, random and frame are of its ablation.
+    `ratio` is the fraction that it leaves out: with hidden, of the tokens that `keep_K` leaves (CrossMAE,
+    arXiv 2401.14391); else of all tokens, without a look at what is kept, so that some may be seen, which
+    count for no loss. Dual masking of VideoMAE V2, arXiv 2303.16727: running_cell is its method, random and
+    frame are of its ablation.
     """
     rng = keys.rng(seed, epoch, sample, "predict")
     if kind == "all":
         return None
+    if kind == "hidden":
+        hidden = np.setdiff1d(np.arange(grid.num_tokens), keep_K, assume_unique=True)
+        return np.sort(rng.permutation(hidden)[: len(hidden) - int(ratio * len(hidden))])
     if kind == "random":
         return np.sort(rng.permutation(grid.num_tokens)[: grid.num_tokens - int(ratio * grid.num_tokens)])
     if kind == "frame":

@@ -84,6 +84,12 @@ class Encoder(nn.Module):
             tokens = torch.cat([tokens, masks_BHD], dim=1)
         return self.norm(self.blocks(tokens))
 
+    def states(self, patches_BKP: Tensor, keep_BK: Tensor) -> list[Tensor]:
+        """Tokens before the first block and after each: depth + 1 of them, the last one is that of `forward`
+        and the others are not normed."""
+        *before, last = self.blocks.states(self._embed(patches_BKP, keep_BK, None))
+        return [*before, self.norm(last)]
+
     def layers(self, patches_BNP: Tensor, wanted: Collection[int]) -> dict[int, Tensor]:
         """Tokens of all patches after each of these blocks, by number from 1, normed by the last norm.
 

@@ -3,7 +3,8 @@
     kept patches -> encoder -> bridge -> [kept tokens | mask tokens], each + its position -> decoder blocks
     -> norm -> prediction of the hidden tokens
 
-With `encoder_mask_token` the encoder gets the mask tokens, and the decoder what has become of them.
+With `encoder_mask_token` the encoder gets the mask tokens, and the decoder what has become of them; another
+decoder stands in `cross_decoder.py`.
 
 MAE puts the tokens back in order before its decoder and predicts all of them, VideoMAE does neither. Since
 positions are added first, order does not matter to the blocks, and the loss looks at hidden tokens only; so
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from mae_dist.config.geometry import Architecture, Grid
+from mae_dist.model.cross_decoder import CrossDecoder
 from mae_dist.model.encoder import Encoder, patch_values
 from mae_dist.model.positions import POSITIONS
 from mae_dist.model.transformer import NORM_EPSILON, initialise_as_torch, initialise_linears, transformer
@@ -52,23 +54,30 @@ class MaskedAutoencoder(nn.Module):
         self.architecture = architecture
         self.grid = grid
         self.encoder = Encoder(architecture, grid, generator=generator)
-        self.bridge = nn.Linear(encoder_width, decoder_width, bias=architecture.bridge_bias)
+        self.bridge: nn.Linear | None = None
         mask_width = encoder_width if architecture.encoder_mask_token else decoder_width
         self.mask_token = nn.Parameter(torch.empty(1, 1, mask_width))
-        self.decoder = Decoder(architecture)
+        if architecture.cross_decoder:
+            self.decoder: Decoder | CrossDecoder = CrossDecoder(architecture)
+        else:
+            self.bridge = nn.Linear(encoder_width, decoder_width, bias=architecture.bridge_bias)
+            self.decoder = Decoder(architecture)
         positions = POSITIONS[architecture.positions](grid, decoder_width)
         self.positions: Tensor
         self.register_buffer("positions", positions, persistent=False)
         self._initialise(generator)
 
     def _initialise(self, generator: torch.Generator | None) -> None:
-        if self.architecture.init == "mae":
-            initialise_linears(self.bridge, generator)
+        is_mae = self.architecture.init == "mae"
+        if self.bridge is not None:
+            (initialise_linears if is_mae else initialise_as_torch)(self.bridge, generator)
+        if is_mae:
             nn.init.normal_(self.mask_token, std=0.02, generator=generator)
         else:
-            initialise_as_torch(self.bridge, generator)
             nn.init.trunc_normal_(self.mask_token, std=0.02, a=-0.02, b=0.02, generator=generator)
         initialise_linears(self.decoder, generator)
+        if isinstance(self.decoder, CrossDecoder):
+            self.decoder.initialise(generator)
 
     def forward(self, kept_BKP: Tensor, keep_BK: Tensor, hidden_BH: Tensor) -> Tensor:
         """Predict the patches at `hidden_BH` from the normalised patches `kept_BKP` at `keep_BK` (ids int64).
@@ -76,6 +85,10 @@ class MaskedAutoencoder(nn.Module):
         Kept and hidden ids need not fill the grid. Returns (B, H, P), in the order of `hidden_BH`, in the
         units of the training target.
         """
+        if isinstance(self.decoder, CrossDecoder):
+            hidden = self.mask_token + self.positions[hidden_BH]
+            return self.decoder(hidden, self.encoder.states(kept_BKP, keep_BK))
+        assert self.bridge is not None
         masks = None
         if self.architecture.encoder_mask_token:
             masks = self.mask_token + self.encoder.positions[hidden_BH]

@@ -142,6 +142,11 @@ def test_packaged_runs_are_clean(name):
             "mask={kind: grid, ratio: 0.9375}",
             "mask.kind: cells of 4 x 4 patches do not fill 14 x 14 patches; choose another size of the input",
         ),
+        (
+            "in1k",
+            "model={size: mae_base, cross_decoder: true, encoder_mask_token: true}",
+            "model.cross_decoder: does not go with model.encoder_mask_token",
+        ),
         ("in1k", "mask={kind: grid, rounding: kept}", "mask.rounding: a grid has nothing to round"),
         (
             "k400",
@@ -252,6 +257,7 @@ def test_partitioned_weights_are_not_compiled():
         ["mask={kind: block, ratio: 0.5}"],
         ["mask={kind: grid, ratio: 0.75}"],
         ["mask={predict: running_cell}"],
+        ["mask={predict: hidden}", "model.cross_decoder=true"],
         ["model.size=videomae_base", "input.frames=16", "evaluations.linear_probe=null"],
         ["target.kind=norm_pixel_videomae"],  # any target with any family
         ["train.warmup=9999999 steps"],  # not comparable with epochs before the catalog is known

@@ -41,6 +41,7 @@ def test_the_number_of_kept_tokens_is_that_of_the_papers_code(ratio):
 
 
 GRIDS = st.builds(Grid, frames=st.integers(1, 5), rows=st.integers(1, 8), columns=st.integers(1, 8))
+NONE = np.empty(0, dtype=np.int64)
 DRAWN = sorted(MASKS.keys() - {"causal"})
 UNIFORM = ["frame", "grid", "random", "tube"]
 
@@ -132,15 +133,15 @@ def test_the_rounding_can_be_that_of_the_other_paper(kind, rounding, number):
 @pytest.mark.parametrize(("ratio", "number"), [(0.25, 1176), (0.5, 784), (0.75, 392)])
 @pytest.mark.parametrize("kind", ["running_cell", "random", "frame"])
 def test_the_decoder_predicts_as_many_tokens_as_videomae_v2_says(kind, ratio, number):
-    ids = predict_ids(kind, VIDEO, ratio, seed=0, epoch=0, sample=5)
+    ids = predict_ids(kind, VIDEO, ratio, NONE, seed=0, epoch=0, sample=5)
     assert ids is not None
     assert ids.dtype == np.int64
     assert (np.diff(ids) > 0).all()
-    assert len(ids) == masks.num_predicted(kind, VIDEO, ratio) == number
+    assert len(ids) == masks.num_predicted(kind, VIDEO, ratio, num_kept=160) == number
 
 
 def test_a_cell_runs_so_that_every_place_is_predicted_equally_often():
-    ids = predict_ids("running_cell", VIDEO, 0.75, seed=0, epoch=0, sample=0)
+    ids = predict_ids("running_cell", VIDEO, 0.75, NONE, seed=0, epoch=0, sample=0)
     assert ids is not None
     frames = np.zeros((VIDEO.frames, VIDEO.rows, VIDEO.columns), dtype=int)
     frames.reshape(-1)[ids] = 1
@@ -150,9 +151,22 @@ def test_a_cell_runs_so_that_every_place_is_predicted_equally_often():
     assert (frames[:4] == frames[4:]).all()
 
 
+@pytest.mark.parametrize(("ratio", "number"), [(0.25, 1056), (0.75, 352)])
+def test_a_part_of_what_is_hidden_holds_nothing_that_is_seen(ratio, number):
+    """CrossMAE; of 1408 tokens that a tube of 0.9 hides."""
+    seen = kept("tube", VIDEO, 0.9)
+    parts = [predict_ids("hidden", VIDEO, ratio, seen, seed=0, epoch=0, sample=sample) for sample in range(3)]
+    for ids in parts:
+        assert ids is not None
+        assert not np.isin(ids, seen).any()
+        assert (np.diff(ids) > 0).all()
+        assert len(ids) == masks.num_predicted("hidden", VIDEO, ratio, num_kept=len(seen)) == number
+    assert (parts[0] != parts[1]).any()
+
+
 def test_all_that_is_hidden_needs_no_list():
-    assert predict_ids("all", VIDEO, 0.5, seed=0, epoch=0, sample=0) is None
-    assert masks.num_predicted("all", VIDEO, 0.5) is None
+    assert predict_ids("all", VIDEO, 0.5, NONE, seed=0, epoch=0, sample=0) is None
+    assert masks.num_predicted("all", VIDEO, 0.5, num_kept=160) is None
 
 
 def test_a_tube_hides_the_same_places_in_every_frame():

@@ -8,9 +8,11 @@ import pytest
 import torch
 
 from mae_dist.config.geometry import ARCHITECTURES, Grid
+from mae_dist.model.cross_decoder import CrossDecoder
 from mae_dist.model.encoder import Encoder, patch_values
 from mae_dist.model.mae import MaskedAutoencoder
 from mae_dist.model.targets import TARGETS, reconstruction_loss
+from mae_dist.model.transformer import recompute_activations
 from tests.model.small import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -158,3 +160,52 @@ def test_mask_tokens_may_go_through_the_encoder(name):
     prediction.square().mean().backward()
     assert model.mask_token.grad is not None
     assert model.mask_token.grad.abs().max() > 0
+
+
+def cross_model(name: str, *, recompute: bool = False) -> tuple[MaskedAutoencoder, tuple[torch.Tensor, ...]]:
+    architecture, grid = SMALL[name]
+    architecture = dataclasses.replace(architecture, cross_decoder=True)
+    model = MaskedAutoencoder(architecture, grid, generator=seeded(0))
+    if recompute:
+        recompute_activations(model)
+    kept_ids = keep(grid, grid.num_tokens // 4)
+    kept, _, hidden = pretraining_inputs(architecture, clips(architecture, grid), kept_ids)
+    return model, (kept, kept_ids, hidden)
+
+
+@pytest.mark.parametrize("name", sorted(SMALL))
+def test_a_cross_decoder_predicts_each_token_by_itself(name):
+    """CrossMAE: whatever else is predicted, and in whatever order."""
+    model, (kept, kept_ids, hidden) = cross_model(name)
+    whole = model(kept, kept_ids, hidden)
+    assert whole.shape == (*hidden.shape, patch_values(model.architecture))
+    part = model(kept, kept_ids, hidden[:, 1::2])
+    torch.testing.assert_close(part, whole[:, 1::2], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", sorted(SMALL))
+def test_a_cross_decoder_trains_every_weight_and_recomputes_to_the_same_gradients(name):
+    gradients = []
+    for recompute in (False, True):
+        model, inputs = cross_model(name, recompute=recompute)
+        model(*inputs).square().mean().backward()
+        gradients.append({each: weight.grad for each, weight in model.named_parameters()})
+        assert [each for each, gradient in gradients[-1].items() if gradient is None] == []
+    for each, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][each], gradient)
+
+
+def test_a_cross_decoder_mixes_what_all_blocks_of_the_encoder_leave():
+    """By hand, for one block of the decoder."""
+    model, (kept, kept_ids, hidden) = cross_model("mae")
+    decoder = model.decoder
+    assert isinstance(decoder, CrossDecoder)
+    states = model.encoder.states(kept, kept_ids)
+    assert len(states) == model.architecture.encoder.depth + 1
+    torch.testing.assert_close(states[-1], model.encoder(kept, kept_ids))
+    tokens = model.mask_token + model.positions[hidden]
+    for index, block in enumerate(decoder.blocks):
+        memory = torch.einsum("s,sbme->bme", decoder.mixture[index], torch.stack(states))
+        tokens = block(tokens, decoder.memory_norms[index](memory))
+    expected = decoder.prediction(decoder.norm(tokens))
+    torch.testing.assert_close(model(kept, kept_ids, hidden), expected, rtol=1e-4, atol=1e-5)

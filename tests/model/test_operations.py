@@ -172,9 +172,11 @@ def operations_of(run) -> int:
     return counted.get_total_flops()
 
 
+@pytest.mark.parametrize("changed", [{}, {"encoder_mask_token": True}, {"cross_decoder": True}])
 @pytest.mark.parametrize("kind", ["mae", "videomae"])
-def test_a_pretraining_step_costs_what_torch_counts(kind):
+def test_a_pretraining_step_costs_what_torch_counts(kind, changed):
     model, grid = SMALL[kind]
+    model = replace(model, **changed)
     num_kept = grid.num_tokens // 4
     module = MaskedAutoencoder(model, grid)
     ids = torch.randperm(grid.num_tokens).unsqueeze(0)
