@@ -60,6 +60,10 @@ class Architecture:
     init: Literal["mae", "videomae"] = "mae"
     """Whose initial weights. mae: Xavier uniform in the patch embedding and the bridge too, mask token
     normal. videomae: those two as torch draws a linear layer, mask token normal cut at one deviation."""
+    encoder_mask_token: bool = False
+    """Whether mask tokens go through the encoder already, where they cost what patches do (MAE, table 1c)."""
+    cross_decoder: bool = False
+    """Whether hidden tokens look at the encoder's alone, and not at each other (CrossMAE)."""
 
     def grid(self, *, frames: int, height: int, width: int) -> Grid:
         """Token grid of (frames, height, width) pixels; ValueError where a patch does not divide them."""
@@ -156,7 +160,12 @@ ARCHITECTURES: dict[str, Architecture] = {
 
 
 def architecture(
-    size: str, *, decoder_depth: int | None = None, decoder_width: int | None = None
+    size: str,
+    *,
+    decoder_depth: int | None = None,
+    decoder_width: int | None = None,
+    encoder_mask_token: bool = False,
+    cross_decoder: bool = False,
 ) -> Architecture:
     """The architecture called `size`, with another decoder where one is asked for (heads stay)."""
     named = ARCHITECTURES[size]
@@ -165,4 +174,4 @@ def architecture(
         depth=named.decoder.depth if decoder_depth is None else decoder_depth,
         width=named.decoder.width if decoder_width is None else decoder_width,
     )
-    return replace(named, decoder=decoder)
+    return replace(named, decoder=decoder, encoder_mask_token=encoder_mask_token, cross_decoder=cross_decoder)

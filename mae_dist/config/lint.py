@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
-from mae_dist.config import actions, crops, engines, finetuning, frozen, kept, sources
+from mae_dist.config import actions, crops, engines, finetuning, frozen, kept, masks, sources
 from mae_dist.config.optimisation import OptimConfig, TrainConfig
 from mae_dist.config.probing import FROZEN_SECTIONS
 from mae_dist.config.schema import EvaluationConfig, RunConfig
@@ -76,6 +76,11 @@ def _grid(config: RunConfig) -> Iterator[Finding]:
 def _decoder(config: RunConfig) -> Iterator[Finding]:
     architecture = config.model.architecture
     decoder = architecture.decoder
+    if architecture.cross_decoder and architecture.encoder_mask_token:
+        problem = (
+            "does not go with model.encoder_mask_token, whose hidden tokens the encoder has seen already"
+        )
+        yield "model.cross_decoder", f"{problem}; leave one of them out"
     # Sine-cosine positions need pairs of channels, of each of the two coordinates in 2-D.
     unit = math.lcm(decoder.heads, 4 if architecture.positions == "sincos_2d" else 2)
     if decoder.width % unit:
@@ -91,21 +96,9 @@ def _mask(config: RunConfig) -> Iterator[Finding]:
         grid = config.grid
     except ValueError:
         return  # _grid says so
-    ratio = config.mask.ratio
-    if config.mask.kind == "tube":
-        num_places, kept = grid.per_frame, grid.per_frame - int(ratio * grid.per_frame)
-        what = f"{num_places} places of a frame"
-    else:
-        num_places = grid.num_tokens
-        kept = int(num_places * (1 - ratio))
-        what = f"{num_places} tokens"
-    if kept == 0:
-        yield (
-            "mask.ratio",
-            f"keeps none of the {what}, got {ratio}; at most {1 - 1 / num_places:.4g} would do",
-        )
-    if kept == num_places:
-        yield "mask.ratio", f"hides none of the {what}, got {ratio}; more than {1 / num_places:.4g} would do"
+    its = config.mask
+    found = masks.problems(its.kind, grid, its.ratio, its.rounding, its.predict, its.predict_ratio)
+    yield from ((f"mask.{field}", message) for field, message in found)
 
 
 def _name(config: RunConfig) -> Iterator[Finding]:

@@ -12,10 +12,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from mae_dist.config import masks
 from mae_dist.config.detection import DetectionConfig
 from mae_dist.config.geometry import Architecture, Grid, SizeName, architecture
 from mae_dist.config.jobs import Checkpoints, JobsConfig
 from mae_dist.config.limits import DecodeLimits
+from mae_dist.config.masks import MaskKind, PredictKind, Rounding
 from mae_dist.config.optimisation import ResourcesConfig, TrainConfig
 from mae_dist.config.probing import FROZEN_PROTOCOLS, AttentiveConfig, FeaturesConfig, HeadsConfig, KnnConfig
 from mae_dist.config.quantities import Count, Positive, Share
@@ -51,26 +53,56 @@ class ModelConfig:
     decoder_depth: Positive | None = None
     """Blocks in the decoder; null means as the named size has it."""
     decoder_width: Positive | None = None
+    encoder_mask_token: bool = False
+    """Whether the encoder sees mask tokens in place of hidden patches, which MAE does without (table 1c)."""
+    cross_decoder: bool = False
+    """Whether hidden tokens look at the encoder's and not at each other (CrossMAE, arXiv 2401.14391)."""
 
     @property
     def architecture(self) -> Architecture:
-        """The named size with the decoder asked for."""
-        return architecture(self.size, decoder_depth=self.decoder_depth, decoder_width=self.decoder_width)
+        """The named size with what else is asked for."""
+        return architecture(
+            self.size,
+            decoder_depth=self.decoder_depth,
+            decoder_width=self.decoder_width,
+            encoder_mask_token=self.encoder_mask_token,
+            cross_decoder=self.cross_decoder,
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MaskConfig:
     """Which tokens are hidden from the encoder."""
 
-    kind: Literal["random", "tube"] = "random"
-    """random: any token (MAE), keeps int(N * (1 - ratio)). tube: the same places in every frame (VideoMAE),
-    keeps S - int(ratio * S) of the S places."""
+    kind: MaskKind = "random"
+    """random: any token (MAE). block: blocks of patches. grid: all but one patch of each cell. tube: the same
+    places in every frame (VideoMAE). multi_block: large blocks, the same in every frame (V-JEPA). frame:
+    whole frames of tokens. causal: all but the first frames."""
     ratio: float = 0.75
     """Fraction of tokens hidden, strictly between 0 and 1."""
+    rounding: Rounding | None = None
+    """kept: int(n * (1 - ratio)) of the n tokens, places or frames are kept (MAE, mae_st). hidden: int(n *
+    ratio) are hidden (VideoMAE). null: as the paper of this kind does."""
+    predict: PredictKind = "all"
+    """What the decoder predicts. all: whatever is hidden. hidden: any part of that (CrossMAE). running_cell:
+    the part of each 2 x 2 cell whose turn it is (VideoMAE V2's dual masking). random, frame: any tokens, or
+    frames of them. Only what is hidden counts for the loss."""
+    predict_ratio: float = 0.5
+    """Fraction of all tokens that the decoder leaves out, or of those that are hidden; nothing with all."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.ratio < 1:
-            raise ValueError(f"ratio must lie strictly between 0 and 1, got {self.ratio}")
+        for name in ("ratio", "predict_ratio"):
+            if not 0 < getattr(self, name) < 1:
+                raise ValueError(f"{name} must lie strictly between 0 and 1, got {getattr(self, name)}")
+
+    def num_kept(self, grid: Grid) -> int:
+        """Tokens that the encoder sees of every sample."""
+        return masks.num_kept(self.kind, grid, self.ratio, self.rounding)
+
+    def num_predicted(self, grid: Grid) -> int | None:
+        """Tokens that the decoder predicts of every sample; None: those that are hidden."""
+        kept = self.num_kept(grid)
+        return masks.num_predicted(self.predict, grid, self.predict_ratio, num_kept=kept)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,6 +113,9 @@ class TargetConfig:
     """pixel: the (mean, std)-normalised pixels. norm_pixel_mae: those, normalised per patch over all its
     values, (x - mean) / sqrt(var + 1e-6). norm_pixel_videomae: pixels in [0, 1], normalised per patch and
     channel, (x - mean) / (sqrt(var) + 1e-6). Variances are unbiased."""
+    loss: Literal["mse", "l1", "smooth_l1"] = "mse"
+    """Of a predicted value and the true one, averaged over all of them. smooth_l1: half the square below a
+    difference of 1, the difference less half above."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -30,7 +30,7 @@ from mae_dist.data.catalog import Row
 from mae_dist.data.faults import Fault, FaultBudgetError, replacement
 from mae_dist.data.fetch import fetch
 from mae_dist.data.limits import DecodeError
-from mae_dist.data.masking import keep_ids
+from mae_dist.data.masking import keep_ids, predict_ids
 from mae_dist.data.mix import Samples
 from mae_dist.data.order import block_positions
 from mae_dist.data.stats import BlockMeter
@@ -195,9 +195,7 @@ def build_block(block: int, catalog: Samples, spec: StreamSpec) -> dict[str, Any
             samples=samples,
         )
     if spec.mask is not None:
-        result["keep"] = np.stack(
-            [_keep(spec, spec.mask, int(e), int(s)) for e, s in zip(epochs, samples, strict=True)]
-        )
+        result |= _masks(spec, spec.mask, list(zip(epochs.tolist(), samples.tolist(), strict=True)))
     return result | {"counted": counted, "faults": faults, "stats": meter.stats()}
 
 
@@ -218,8 +216,17 @@ def _decoder(spec: StreamSpec) -> decoder.Decoder:
     return decoder.process_decoder(decode_views if spec.boxes is None else decode_framed)
 
 
-def _keep(spec: StreamSpec, mask: MaskConfig, epoch: int, sample: int) -> np.ndarray:
-    return keep_ids(mask.kind, spec.grid, mask.ratio, seed=spec.seed, epoch=epoch, sample=sample)
+def _masks(spec: StreamSpec, mask: MaskConfig, drawn: list[tuple[int, int]]) -> dict[str, np.ndarray]:
+    """ "keep", and "predict" unless that is all that is not kept, for these (epoch, sample)."""
+    keyed = [{"seed": spec.seed, "epoch": epoch, "sample": sample} for epoch, sample in drawn]
+    keep = [keep_ids(mask.kind, spec.grid, mask.ratio, rounding=mask.rounding, **key) for key in keyed]
+    if mask.predict == "all":
+        return {"keep": np.stack(keep)}
+    predict = [
+        predict_ids(mask.predict, spec.grid, mask.predict_ratio, kept, **key)
+        for kept, key in zip(keep, keyed, strict=True)
+    ]
+    return {"keep": np.stack(keep), "predict": np.stack([ids for ids in predict if ids is not None])}
 
 
 def _replace(

@@ -66,14 +66,29 @@ class Encoder(nn.Module):
         return 0 if self.class_token is None else 1
 
     def forward(
-        self, patches_BKP: Tensor, keep_BK: Tensor | None = None, *, positions: Tensor | None = None
+        self,
+        patches_BKP: Tensor,
+        keep_BK: Tensor | None = None,
+        *,
+        positions: Tensor | None = None,
+        masks_BHD: Tensor | None = None,
     ) -> Tensor:
         """Encode patches that lie at `keep_BK` (int64), or all N of them if that is None.
 
-        `positions` (N, D) stand in for the encoder's own where the patches are of another grid. Returns
-        normed tokens (B, K, D), or (B, 1 + K, D) with the class token first.
+        `positions` (N, D) stand in for the encoder's own where the patches are of another grid. `masks_BHD`
+        are tokens that are encoded with them, behind them. Returns normed tokens (B, K, D), or (B, 1 + K, D)
+        with the class token first.
         """
-        return self.norm(self.blocks(self._embed(patches_BKP, keep_BK, positions)))
+        tokens = self._embed(patches_BKP, keep_BK, positions)
+        if masks_BHD is not None:
+            tokens = torch.cat([tokens, masks_BHD], dim=1)
+        return self.norm(self.blocks(tokens))
+
+    def states(self, patches_BKP: Tensor, keep_BK: Tensor) -> list[Tensor]:
+        """Tokens before the first block and after each: depth + 1 of them, the last one is that of `forward`
+        and the others are not normed."""
+        *before, last = self.blocks.states(self._embed(patches_BKP, keep_BK, None))
+        return [*before, self.norm(last)]
 
     def layers(self, patches_BNP: Tensor, wanted: Collection[int]) -> dict[int, Tensor]:
         """Tokens of all patches after each of these blocks, by number from 1, normed by the last norm.

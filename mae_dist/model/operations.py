@@ -64,6 +64,8 @@ def forward_multiply_adds(
     is_published, extra = counting == "published", int(architecture.class_token)
     num_seen = grid.num_tokens if num_kept is None else num_kept
     num_embedded = grid.num_tokens if is_published else num_seen
+    if architecture.encoder_mask_token and num_kept is not None:
+        num_seen = num_kept + (grid.num_tokens - num_kept if num_predicted is None else num_predicted)
     parts = {
         "embedding": num_embedded * patch_values * encoder.width,
         "blocks": _stack(encoder, num_seen + extra),
@@ -72,13 +74,16 @@ def forward_multiply_adds(
     if num_kept is None:
         return MultiplyAdds(**parts)
     num_hidden = grid.num_tokens - num_kept if num_predicted is None else num_predicted
+    if architecture.cross_decoder:
+        cross = _cross_stack(decoder, encoder, num_hidden, num_kept + extra)
+        return MultiplyAdds(**parts, decoder=cross + num_hidden * decoder.width * patch_values)
     num_tokens = num_kept + extra + num_hidden
     num_wanted = num_hidden if counting == "needed" else num_tokens
     # MAE puts all tokens back in order and predicts every one; VideoMAE predicts hidden tokens only.
     num_projected = num_tokens if is_published and architecture.class_token else num_hidden
     return MultiplyAdds(
         **parts,
-        decoder=(num_kept + extra) * encoder.width * decoder.width
+        decoder=(num_seen + extra) * encoder.width * decoder.width
         + _stack(decoder, num_tokens, num_wanted)
         + num_projected * decoder.width * patch_values,
     )
@@ -115,6 +120,15 @@ def _stack(stack: Stack, num_tokens: int, num_wanted: int | None = None) -> int:
     """All blocks on `num_tokens`, of which only `num_wanted` are needed from the last one."""
     wanted = num_tokens if num_wanted is None else num_wanted
     return (stack.depth - 1) * _block(stack, num_tokens, num_tokens) + _block(stack, num_tokens, wanted)
+
+
+def _cross_stack(stack: Stack, memory: Stack, num_hidden: int, num_memory: int) -> int:
+    """Blocks of `cross_decoder.py`; their mixtures are sums, not products of matrices."""
+    width, hidden = stack.width, int(stack.width * stack.mlp_ratio)
+    keys_and_values = num_memory * memory.width * 2 * width
+    attention = num_hidden * num_memory * 2 * width
+    each = num_hidden * (2 * width * width + 2 * width * hidden)
+    return stack.depth * (keys_and_values + attention + each)
 
 
 def _block(stack: Stack, num_tokens: int, num_updated: int) -> int:

@@ -53,6 +53,12 @@ def gather_tokens(x_BND: Tensor, ids_BK: Tensor) -> Tensor:
     )
 
 
+def is_among(ids_BH: Tensor, others_BK: Tensor, num_tokens: int) -> Tensor:
+    """Which of `ids_BH` are among `others_BK` of the same sample: bool (B, H); ids are below `num_tokens`."""
+    is_other_BN = torch.zeros(len(ids_BH), num_tokens, dtype=torch.bool, device=ids_BH.device)
+    return is_other_BN.scatter_(1, others_BK, True).gather(1, ids_BH)
+
+
 def hidden_ids(keep_BK: Tensor, num_tokens: int) -> Tensor:
     """The ids that are not kept, ascending: (B, K) -> (B, num_tokens - K), int64.
 

@@ -48,9 +48,20 @@ TARGETS: dict[str, Target] = {
 }
 
 
-def reconstruction_loss(prediction_BHP: Tensor, target_BHP: Tensor) -> Tensor:
-    """Mean square error over all values of all hidden tokens, in float32: a scalar."""
-    return F.mse_loss(prediction_BHP.float(), target_BHP.float())
+Loss = Callable[..., Tensor]
+LOSSES: dict[str, Loss] = {"mse": F.mse_loss, "l1": F.l1_loss, "smooth_l1": F.smooth_l1_loss}
+"""Those of VideoMAE's ablation, arXiv 2203.12602, table 1f."""
+
+
+def reconstruction_loss(
+    prediction_BHP: Tensor, target_BHP: Tensor, is_counted_BH: Tensor | None = None, *, kind: str = "mse"
+) -> Tensor:
+    """Mean loss over all values of all tokens, or of those that count, in float32: a scalar."""
+    loss, prediction_BHP, target_BHP = LOSSES[kind], prediction_BHP.float(), target_BHP.float()
+    if is_counted_BH is None:
+        return loss(prediction_BHP, target_BHP)
+    losses_BH = loss(prediction_BHP, target_BHP, reduction="none").mean(-1)
+    return (losses_BH * is_counted_BH).sum() / is_counted_BH.sum().clamp(min=1)
 
 
 def to_pixels(kind: str, prediction_BHP: Tensor, pixels01_BHP: Tensor, mean: Tensor, std: Tensor) -> Tensor:

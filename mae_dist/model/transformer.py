@@ -155,13 +155,21 @@ class Blocks(nn.Sequential):
         The last block then computes nothing for the others but their keys and values.
         """
         for index, block in enumerate(self):
-            arguments = (tokens_BND, num_wanted if index == len(self) - 1 else None)
-            if self.recompute and torch.is_grad_enabled():
-                # The draws of drop path are repeated with the rest.
-                tokens_BND = checkpoint(block, *arguments, use_reentrant=False)
-            else:
-                tokens_BND = block(*arguments)
+            tokens_BND = self._run(block, tokens_BND, num_wanted if index == len(self) - 1 else None)
         return tokens_BND
+
+    def states(self, tokens_BND: Tensor) -> list[Tensor]:
+        """The tokens given, and those after each block."""
+        found = [tokens_BND]
+        for block in self:
+            found.append(self._run(block, found[-1], None))
+        return found
+
+    def _run(self, block: nn.Module, tokens_BND: Tensor, num_wanted: int | None) -> Tensor:
+        if self.recompute and torch.is_grad_enabled():
+            # The draws of drop path are repeated with the rest.
+            return checkpoint(block, tokens_BND, num_wanted, use_reentrant=False)
+        return block(tokens_BND, num_wanted)
 
 
 def transformer(stack: Stack, *, key_bias: bool) -> Blocks:

@@ -21,6 +21,7 @@ from mae_dist.data.sources import make_mix, make_source
 from mae_dist.evaluate.classification import evaluate_encoder
 from mae_dist.evaluate.detection import evaluate_detector
 from mae_dist.evaluate.reconstruction import evaluate_reconstruction
+from mae_dist.model.weights.header import exported_weights
 from mae_dist.orchestrate.estimate import Work, scaled
 from mae_dist.orchestrate.frozen import frozen_steps
 from mae_dist.orchestrate.given import given_identity, given_step
@@ -29,7 +30,6 @@ from mae_dist.orchestrate.job import (
     before_evaluation,
     catalog_file,
     demand_of,
-    exported_weights,
     labelled_file,
     looked_at,
     start_name,

@@ -10,17 +10,18 @@ from typing import Any
 from mae_dist import storage
 from mae_dist.config.geometry import ARCHITECTURES
 from mae_dist.config.schema import RunConfig
-from mae_dist.model.weights.header import MASKED_AUTOENCODER, WeightsError, read_card
-from mae_dist.orchestrate.job import Job, exported_weights
+from mae_dist.model.weights.header import (
+    MASKED_AUTOENCODER,
+    WeightsError,
+    exported_weights,
+    read_card,
+    weights_file,
+)
+from mae_dist.orchestrate.job import Job
 from mae_dist.orchestrate.step import PRETRAINING, Demand, Step
 
 ENCODER = ("patch", "tubelet", "encoder", "positions", "class_token", "key_bias")
 """Of an architecture, what makes up the encoder; evaluations need no decoder."""
-
-
-def weights_file(given: str) -> str:
-    """The file of weights that `weights` of a run means: itself, or what the run in that folder exported."""
-    return given if given.endswith(".safetensors") else exported_weights(given)
 
 
 def identify_weights(config: RunConfig) -> tuple[str, list[str]]:

@@ -10,6 +10,7 @@ from mae_dist import storage
 from mae_dist.config.load import to_dict
 from mae_dist.config.schema import EvaluationConfig, RunConfig
 from mae_dist.data.mix import MIX_FILE, part_file
+from mae_dist.model.weights.header import exported_weights
 from mae_dist.orchestrate.step import Demand, Step
 from mae_dist.storage.fence import Fence
 
@@ -104,11 +105,6 @@ def with_checkpoint(job: Job, output: str, result: Mapping[str, Any]) -> dict[st
     known = dict(result) | {"pretraining_step": job.checkpoint}
     storage.write_json(storage.join(output, "result.json"), known)
     return known
-
-
-def exported_weights(run: str) -> str:
-    """What a pretraining in the folder `run` leaves."""
-    return storage.join(run, "export", "model.safetensors")
 
 
 def demand_of(config: RunConfig, evaluation: EvaluationConfig | None, use_gpu: bool) -> Demand:

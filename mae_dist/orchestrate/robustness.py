@@ -9,8 +9,9 @@ from typing import Any
 from mae_dist.config.load import to_dict
 from mae_dist.config.schema import EvaluationConfig
 from mae_dist.evaluate.robustness import RobustnessTest, score_robustness
+from mae_dist.model.weights.header import exported_weights
 from mae_dist.orchestrate.frozen import placement_of
-from mae_dist.orchestrate.job import Job, demand_of, exported_weights
+from mae_dist.orchestrate.job import Job, demand_of
 from mae_dist.orchestrate.preflight import robustness_input
 from mae_dist.orchestrate.step import Step
 

@@ -50,6 +50,8 @@ def _card(training: Training, samples: Samples, **about: str) -> native.ModelCar
     }
     if training.protocol is None:
         provenance["Mask"] = f"{config.mask.kind} {config.mask.ratio:g}"
+        if config.mask.predict != "all":
+            provenance["Decoder mask"] = f"{config.mask.predict} {config.mask.predict_ratio:g}"
     return native.ModelCard(
         architecture=config.model.architecture,
         frames=config.input.frames,

@@ -16,7 +16,7 @@ import torch
 from mae_dist import storage
 from mae_dist.train.intake import Intake, block_intake
 
-DEVICE_COLUMNS = ("clips", "keep", "label", "counted", "boxes", "is_box", "actions")
+DEVICE_COLUMNS = ("clips", "keep", "predict", "label", "counted", "boxes", "is_box", "actions")
 
 
 class StreamError(RuntimeError):
@@ -128,7 +128,7 @@ def _copied(values: np.ndarray, *, pinned: bool) -> torch.Tensor:
 def digest(row: dict[str, Any]) -> str:
     """sha256 over what the model sees of a micro-batch: pixels, kept tokens, labels, boxes."""
     seen = hashlib.sha256()
-    for name in ("clips", "keep", "label", "boxes", "is_box", "actions"):
+    for name in ("clips", "keep", "predict", "label", "boxes", "is_box", "actions"):
         if name in row:
             seen.update(np.ascontiguousarray(row[name]).tobytes())
     return seen.hexdigest()

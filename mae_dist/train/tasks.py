@@ -20,7 +20,7 @@ from mae_dist.data.keys import rng, seeded_globals
 from mae_dist.model.classifier import Classifier, LinearProbe
 from mae_dist.model.encoder import Encoder
 from mae_dist.model.mae import MaskedAutoencoder
-from mae_dist.model.patches import gather_tokens, hidden_ids, patchify
+from mae_dist.model.patches import gather_tokens, hidden_ids, is_among, patchify
 from mae_dist.model.targets import TARGETS, normalise, reconstruction_loss
 from mae_dist.train.engine import Batch, StepOutput
 from mae_dist.train.scores import count_answers, no_answers
@@ -56,18 +56,23 @@ class PretrainTask(nn.Module):
         super().__init__()
         self.model = MaskedAutoencoder(architecture, grid)
         self.pixels = PatchInput(architecture, inputs)
-        self._target = TARGETS[target.kind]
+        self._target, self._loss = TARGETS[target.kind], target.loss
 
     def forward(self, batch: Batch) -> StepOutput:
-        """Loss on hidden tokens only; needs clips (B, T, H, W, 3) uint8 and keep (B, K) int64."""
+        """Loss on hidden tokens only; needs clips (B, T, H, W, 3) uint8 and keep (B, K) int64.
+
+        With predict (B, H) int64 the decoder predicts those, and of them the loss counts those not in keep.
+        """
         patches_BNP = self.pixels.cut(batch["clips"])
         keep_BK = batch["keep"]
-        hidden_BH = hidden_ids(keep_BK, patches_BNP.shape[1])
+        is_dual = "predict" in batch
+        hidden_BH = batch["predict"] if is_dual else hidden_ids(keep_BK, patches_BNP.shape[1])
         kept_BKP = self.pixels.normalise(gather_tokens(patches_BNP, keep_BK).float().div_(255))
         hidden_BHP = gather_tokens(patches_BNP, hidden_BH).float().div_(255)
         target_BHP = self._target(hidden_BHP, self.pixels.mean, self.pixels.std)
         prediction_BHP = self.model(kept_BKP, keep_BK, hidden_BH)
-        loss = reconstruction_loss(prediction_BHP.float(), target_BHP)
+        is_hidden_BH = ~is_among(hidden_BH, keep_BK, patches_BNP.shape[1]) if is_dual else None
+        loss = reconstruction_loss(prediction_BHP.float(), target_BHP, is_hidden_BH, kind=self._loss)
         return StepOutput(loss, {"loss": loss.detach()})
 
 

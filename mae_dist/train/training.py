@@ -11,7 +11,6 @@ from mae_dist.config.workers import WorkerRange, worker_counts
 from mae_dist.data.batch import StreamSpec
 from mae_dist.data.boxes import BoxSpec
 from mae_dist.data.catalog import Catalog
-from mae_dist.data.masking import keep_ids
 from mae_dist.data.mix import Samples, load_samples
 from mae_dist.data.people import excluded_of, judged_keyframes, people_of
 from mae_dist.model.operations import (
@@ -176,8 +175,13 @@ class Training:
         if protocol is not None:
             forward = forward_multiply_adds(architecture, grid, num_classes=num_classes)
             return training_operations(forward, is_encoder_frozen=protocol.protocol == "linear_probe")
-        kept = keep_ids(config.mask.kind, grid, config.mask.ratio, seed=0, epoch=0, sample=0)
-        return training_operations(forward_multiply_adds(architecture, grid, num_kept=len(kept)))
+        forward = forward_multiply_adds(
+            architecture,
+            grid,
+            num_kept=config.mask.num_kept(grid),
+            num_predicted=config.mask.num_predicted(grid),
+        )
+        return training_operations(forward)
 
     def keep_every(self, catalog: Samples) -> int | None:
         """Steps of which the first checkpoint is kept for good; None: only the newest ones are kept."""

@@ -22,6 +22,7 @@ from mae_dist.orchestrate.step import Step
 from tests.orchestrate.test_preflight import save_catalog
 
 ROOT = Path(__file__).parents[2]
+KINDS = "random, block, grid, tube, multi_block, frame, causal"
 SCREEN_LINES = 30
 
 
@@ -66,7 +67,7 @@ def test_an_unknown_recipe_is_answered_with_one_that_exists(refused):
     ("setting", "problem"),
     [
         ("mask.rato=0.5", "mask.rato: no such field; did you mean 'ratio'? (from --set mask.rato=0.5)"),
-        ("mask.kind=tub", "mask.kind: must be one of random, tube, got 'tub'; did you mean 'tube'?"),
+        ("mask.kind=tub", f"mask.kind: must be one of {KINDS}, got 'tub'; did you mean 'tube'?"),
         (
             "train.global_batch=40",
             "train.global_batch: must be a multiple of micro_batch * workers = 16 * 2 = 32, got 40; ",

@@ -16,7 +16,7 @@ def test_a_field_is_listed_with_its_type_default_and_documentation():
 
 def test_types_are_written_for_people():
     assert INFOS["seed"].type == "integer >= 0"
-    assert INFOS["mask.kind"].type == "random | tube"
+    assert INFOS["mask.kind"].type == "random | block | grid | tube | multi_block | frame | causal"
     assert INFOS["augment.erasing"].type == "number >= 0 and <= 1"
     assert INFOS["augment.flip"].type == "true | false"
     assert INFOS["input.mean"].type == "[number, number, number]"

@@ -131,6 +131,33 @@ def test_packaged_runs_are_clean(name):
             "mask={kind: tube, ratio: 0.001}",
             "mask.ratio: hides none of the 196 places of a frame, got 0.001",
         ),
+        (
+            "k400",
+            "mask={kind: causal, ratio: 0.9}",
+            "mask.ratio: keeps none of the 8 frames of tokens, got 0.9",
+        ),
+        ("in1k", "mask={kind: grid, ratio: 0.7}", "mask.ratio: a grid keeps one patch of each cell: 0.75 of"),
+        (
+            "in1k",
+            "mask={kind: grid, ratio: 0.9375}",
+            "mask.kind: cells of 4 x 4 patches do not fill 14 x 14 patches; choose another size of the input",
+        ),
+        (
+            "in1k",
+            "model={size: mae_base, cross_decoder: true, encoder_mask_token: true}",
+            "model.cross_decoder: does not go with model.encoder_mask_token",
+        ),
+        ("in1k", "mask={kind: grid, rounding: kept}", "mask.rounding: a grid has nothing to round"),
+        (
+            "k400",
+            "mask={predict: running_cell, predict_ratio: 0.6}",
+            "mask.predict_ratio: a cell has four places: 0.25, 0.5 or 0.75, got 0.6",
+        ),
+        (
+            "in1k",
+            "mask={predict: frame}",
+            "mask.predict: frame leaves out no token at predict_ratio 0.5; all says so",
+        ),
         ("in1k", "model.decoder_width=500", "model.decoder_width: must be a multiple of 16 (16 heads and"),
         (
             "k400",
@@ -227,6 +254,10 @@ def test_partitioned_weights_are_not_compiled():
         ["resources={engine: torch, zero_stage: 1}", "train.compile=true"],
         ["resources={zero_stage: 3, offload: parameters}", "train={ema: 0.999, precision: fp16}"],
         ["input.frames=1", "model.size=mae_base", "mask.kind=tube"],  # a tube through one frame
+        ["mask={kind: block, ratio: 0.5}"],
+        ["mask={kind: grid, ratio: 0.75}"],
+        ["mask={predict: running_cell}"],
+        ["mask={predict: hidden}", "model.cross_decoder=true"],
         ["model.size=videomae_base", "input.frames=16", "evaluations.linear_probe=null"],
         ["target.kind=norm_pixel_videomae"],  # any target with any family
         ["train.warmup=9999999 steps"],  # not comparable with epochs before the catalog is known

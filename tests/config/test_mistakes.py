@@ -14,6 +14,8 @@ from mae_dist.config.problems import ConfigError
 from mae_dist.config.tree import recipe_names
 from tests.config.small import CATALOG, SMALL, mistakes
 
+KINDS = "random, block, grid, tube, multi_block, frame, causal"
+
 
 def test_the_example_of_the_style_guide(write):
     recipe = write(SMALL.replace("0.75", "1.5"), "k400.yaml")
@@ -32,7 +34,7 @@ def test_the_example_of_the_style_guide(write):
         ("optim.kind=lars", "optim: no such field; did you mean 'train.optim'?"),
         ("mask.qqq=1", "mask.qqq: no such field; there are kind, ratio"),
         ("evaluations.finetune.micro_batch=1", "did you mean 'evaluations.finetune.train.micro_batch'?"),
-        ("mask.kind=tub", "mask.kind: must be one of random, tube, got 'tub'; did you mean 'tube'?"),
+        ("mask.kind=tub", f"mask.kind: must be one of {KINDS}, got 'tub'; did you mean 'tube'?"),
         ("model.size=huge", "model.size: must be one of mae_nano, mae_micro, "),
         ("seed=many", "seed: must be a whole number, got 'many'"),
         ("seed=1.5", "seed: must be a whole number, got 1.5"),
@@ -97,7 +99,7 @@ def test_all_mistakes_come_together_whatever_finds_them(write):
         "logs: no such field; did you mean 'log'? (from run.yaml:12)",
         "seed: must be at least 0, got -1 (from run.yaml:11)",
         "input.height: must be a multiple of 4, the patch of mae_micro, got 30; 28 or 32 would do",
-        "mask.kind: must be one of random, tube, got 'tubes'; did you mean 'tube'? (from run.yaml:13)",
+        f"mask.kind: must be one of {KINDS}, got 'tubes'; did you mean 'tube'? (from run.yaml:13)",
         "data.catalog: must be text",
         "train.global_batch: required; give --set train.global_batch=VALUE",
         "evaluations.e.train.length: a duration is a number and its unit",

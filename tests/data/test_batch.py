@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -91,6 +92,14 @@ def test_a_block_has_the_arrays_that_a_worker_needs(clips):
     for row in range(4):
         key = {"seed": 3, "epoch": int(block["epoch"][row]), "sample": int(block["sample"][row])}
         assert (block["keep"][row] == keep_ids("tube", GRID, 0.75, **key)).all()
+
+
+def test_a_block_says_what_the_decoder_shall_predict_where_that_is_not_all(clips):
+    mask = MaskConfig(kind="tube", ratio=0.75, predict="running_cell", predict_ratio=0.5)
+    block = build_block(1, clips, replace(spec(), mask=mask))
+    assert block["predict"].shape == (4, mask.num_predicted(GRID))
+    assert block["predict"].dtype == np.int64
+    assert (block["keep"] == build_block(1, clips, spec())["keep"]).all()
 
 
 def test_a_block_is_the_same_when_built_again_and_on_an_object_store(clips, s3_bucket):

@@ -15,7 +15,7 @@ from mae_dist.config.geometry import Grid
 from mae_dist.config.load import load
 from mae_dist.config.schema import RunConfig
 from mae_dist.data.catalog import Catalog
-from mae_dist.data.masking import MASKS, keep_ids
+from mae_dist.data.masking import keep_ids
 from mae_dist.data.sources import make_source
 from mae_dist.evaluate import reconstruction
 from mae_dist.evaluate.reconstruction import compare_predictors, evaluate_reconstruction, nearest_kept
@@ -111,7 +111,7 @@ def distance(grid: Grid, one: int, other: int) -> int:
     return sum((a - b) ** 2 for a, b in zip(*places, strict=True))
 
 
-@pytest.mark.parametrize("kind", sorted(MASKS))
+@pytest.mark.parametrize("kind", ["block", "frame", "random", "tube"])
 @pytest.mark.parametrize(
     "grid",
     [Grid(frames=1, rows=5, columns=9), Grid(frames=8, rows=7, columns=5)],

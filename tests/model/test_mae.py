@@ -8,9 +8,11 @@ import pytest
 import torch
 
 from mae_dist.config.geometry import ARCHITECTURES, Grid
+from mae_dist.model.cross_decoder import CrossDecoder
 from mae_dist.model.encoder import Encoder, patch_values
 from mae_dist.model.mae import MaskedAutoencoder
 from mae_dist.model.targets import TARGETS, reconstruction_loss
+from mae_dist.model.transformer import recompute_activations
 from tests.model.small import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -133,3 +135,77 @@ def test_a_few_steps_on_one_batch_lower_the_loss():
         optimiser.step()
         losses.append(loss.item())
     assert losses[-1] < 0.8 * losses[0]
+
+
+@pytest.mark.parametrize("name", sorted(SMALL))
+def test_mask_tokens_may_go_through_the_encoder(name):
+    """MAE, table 1c: the encoder then sees as many tokens as there are, and no pixel of the hidden ones."""
+    architecture, grid = SMALL[name]
+    architecture = dataclasses.replace(architecture, encoder_mask_token=True)
+    model = MaskedAutoencoder(architecture, grid, generator=seeded(0)).eval()
+    assert model.mask_token.shape[-1] == architecture.encoder.width
+    kept_ids = keep(grid, grid.num_tokens // 4)
+    kept, _, hidden = pretraining_inputs(architecture, clips(architecture, grid), kept_ids)
+    lengths: list[int] = []
+    model.encoder.blocks[0].register_forward_hook(
+        lambda module, inputs, output: lengths.append(output.shape[1])
+    )
+    prediction = model(kept, kept_ids, hidden)
+    assert lengths == [grid.num_tokens + model.encoder.num_extra_tokens]
+    assert prediction.shape == (*hidden.shape, patch_values(architecture))
+    # Every token has its place: another order of the hidden ones is another order of the predictions.
+    torch.testing.assert_close(
+        model(kept, kept_ids, hidden.flip(1)), prediction.flip(1), rtol=1e-4, atol=1e-5
+    )
+    prediction.square().mean().backward()
+    assert model.mask_token.grad is not None
+    assert model.mask_token.grad.abs().max() > 0
+
+
+def cross_model(name: str, *, recompute: bool = False) -> tuple[MaskedAutoencoder, tuple[torch.Tensor, ...]]:
+    architecture, grid = SMALL[name]
+    architecture = dataclasses.replace(architecture, cross_decoder=True)
+    model = MaskedAutoencoder(architecture, grid, generator=seeded(0))
+    if recompute:
+        recompute_activations(model)
+    kept_ids = keep(grid, grid.num_tokens // 4)
+    kept, _, hidden = pretraining_inputs(architecture, clips(architecture, grid), kept_ids)
+    return model, (kept, kept_ids, hidden)
+
+
+@pytest.mark.parametrize("name", sorted(SMALL))
+def test_a_cross_decoder_predicts_each_token_by_itself(name):
+    """CrossMAE: whatever else is predicted, and in whatever order."""
+    model, (kept, kept_ids, hidden) = cross_model(name)
+    whole = model(kept, kept_ids, hidden)
+    assert whole.shape == (*hidden.shape, patch_values(model.architecture))
+    part = model(kept, kept_ids, hidden[:, 1::2])
+    torch.testing.assert_close(part, whole[:, 1::2], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", sorted(SMALL))
+def test_a_cross_decoder_trains_every_weight_and_recomputes_to_the_same_gradients(name):
+    gradients = []
+    for recompute in (False, True):
+        model, inputs = cross_model(name, recompute=recompute)
+        model(*inputs).square().mean().backward()
+        gradients.append({each: weight.grad for each, weight in model.named_parameters()})
+        assert [each for each, gradient in gradients[-1].items() if gradient is None] == []
+    for each, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][each], gradient)
+
+
+def test_a_cross_decoder_mixes_what_all_blocks_of_the_encoder_leave():
+    """By hand, for one block of the decoder."""
+    model, (kept, kept_ids, hidden) = cross_model("mae")
+    decoder = model.decoder
+    assert isinstance(decoder, CrossDecoder)
+    states = model.encoder.states(kept, kept_ids)
+    assert len(states) == model.architecture.encoder.depth + 1
+    torch.testing.assert_close(states[-1], model.encoder(kept, kept_ids))
+    tokens = model.mask_token + model.positions[hidden]
+    for index, block in enumerate(decoder.blocks):
+        memory = torch.einsum("s,sbme->bme", decoder.mixture[index], torch.stack(states))
+        tokens = block(tokens, decoder.memory_norms[index](memory))
+    expected = decoder.prediction(decoder.norm(tokens))
+    torch.testing.assert_close(model(kept, kept_ids, hidden), expected, rtol=1e-4, atol=1e-5)

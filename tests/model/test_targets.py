@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mae_dist.config.schema import TargetConfig
-from mae_dist.model.targets import TARGETS, normalise, reconstruction_loss, to_pixels
+from mae_dist.model.targets import LOSSES, TARGETS, normalise, reconstruction_loss, to_pixels
 from tests.model.small import IMAGENET_MEAN, IMAGENET_STD, channel, seeded
 
 MEAN, STD = channel(IMAGENET_MEAN), channel(IMAGENET_STD)
@@ -113,3 +113,18 @@ def test_normalising_subtracts_the_mean_of_each_channel_and_divides_by_its_devia
 
 def test_a_recipe_can_name_exactly_the_targets_that_exist():
     assert set(get_args(get_type_hints(TargetConfig)["kind"])) == set(TARGETS)
+    assert set(get_args(get_type_hints(TargetConfig)["loss"])) == set(LOSSES)
+
+
+def test_each_loss_is_its_formula_over_what_counts():
+    """Two lines of numpy each."""
+    generator = torch.Generator().manual_seed(0)
+    prediction, target = (2 * torch.randn(2, 5, 12, generator=generator) for _ in range(2))
+    counted = torch.tensor([[True, False, True, True, False], [False, True, True, False, False]])
+    difference = abs(prediction - target).numpy()
+    smooth = np.where(difference < 1, difference**2 / 2, difference - 0.5)
+    for kind, values in (("mse", difference**2), ("l1", difference), ("smooth_l1", smooth)):
+        whole = reconstruction_loss(prediction, target, kind=kind).item()
+        assert whole == pytest.approx(values.mean(), rel=1e-6)
+        part = reconstruction_loss(prediction, target, counted, kind=kind).item()
+        assert part == pytest.approx(values[counted.numpy()].mean(), rel=1e-6)

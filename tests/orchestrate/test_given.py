@@ -14,9 +14,10 @@ from mae_dist.config.load import load
 from mae_dist.config.schema import RunConfig
 from mae_dist.model.mae import MaskedAutoencoder
 from mae_dist.model.weights import native
+from mae_dist.model.weights.header import exported_weights
 from mae_dist.orchestrate.experiment import run_uri
 from mae_dist.orchestrate.given import take_weights
-from mae_dist.orchestrate.job import Job, exported_weights
+from mae_dist.orchestrate.job import Job
 from mae_dist.orchestrate.preflight import PreflightError, check_inputs
 from tests.orchestrate.test_experiment import INPUTS, steps_of
 from tests.orchestrate.test_preflight import save_catalog

@@ -60,6 +60,33 @@ def test_the_loss_is_the_mean_square_over_hidden_patches_and_nothing_else(kind):
     assert task(given).loss.item() == pytest.approx(torch.stack(errors).mean().item(), rel=1e-5)
 
 
+def test_the_decoder_may_predict_a_part_and_what_was_seen_does_not_count():
+    """The same error as of all hidden patches, where all are asked for, seen ones among them, or few."""
+    torch.manual_seed(0)
+    task = PretrainTask(MICRO, GRID, InputConfig(), TargetConfig())
+    given = batch()
+    everything = torch.arange(16).expand(4, -1)
+    is_kept = torch.stack([torch.isin(everything[0], kept) for kept in given["keep"]])
+    hidden = everything[~is_kept].reshape(4, -1)
+    whole = task(given).loss
+    torch.testing.assert_close(task(given | {"predict": hidden}).loss, whole)
+
+    errors = []
+    task.model.register_forward_hook(lambda module, inputs, output: errors.append(output.detach()))
+    few = hidden[:, ::2]
+    alone = task(given | {"predict": few}).loss
+    with_seen = torch.cat([few, given["keep"]], dim=1)
+    assert errors[0].shape[1] == few.shape[1]
+    # What else is asked for is seen by the decoder's attention, so that the loss is near and not equal.
+    beside = task(given | {"predict": with_seen}).loss
+    assert errors[1].shape[1] == with_seen.shape[1]
+    patches = patchify(given["clips"], patch=4, tubelet=1).float() / 255
+    mean, std = torch.tensor(InputConfig().mean), torch.tensor(InputConfig().std)
+    target = TARGETS["norm_pixel_mae"](patches.gather(1, few[..., None].expand(-1, -1, 48)), mean, std)
+    for loss, prediction in ((alone, errors[0]), (beside, errors[1][:, : few.shape[1]])):
+        assert loss.item() == pytest.approx(((prediction - target) ** 2).mean().item(), rel=1e-5)
+
+
 def test_hidden_pixels_do_not_reach_the_prediction():
     torch.manual_seed(0)
     task = PretrainTask(MICRO, GRID, InputConfig(), TargetConfig())

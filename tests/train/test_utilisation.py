@@ -76,6 +76,14 @@ def test_a_pretraining_counts_kept_and_hidden_tokens_of_its_own_mask():
     )
 
 
+def test_a_decoder_that_predicts_a_part_is_counted_by_that():
+    given = training("mask={kind: tube, ratio: 0.75, predict: running_cell, predict_ratio: 0.5}")
+    architecture, grid = given.config.model.architecture, given.config.grid
+    kept, predicted = grid.num_tokens // 4, grid.num_tokens // 2
+    forward = forward_multiply_adds(architecture, grid, num_kept=kept, num_predicted=predicted)
+    assert given.operations(num_classes=2) == 2 * (3 * forward.total - forward.embedding)
+
+
 def test_a_finetuning_counts_the_whole_encoder_three_times_and_a_probe_once():
     given = training(evaluation="finetune")
     forward = forward_multiply_adds(given.config.model.architecture, given.config.grid, num_classes=2)

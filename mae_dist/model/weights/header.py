@@ -10,10 +10,22 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from mae_dist import storage
+
 MASKED_AUTOENCODER = "mae_dist.masked_autoencoder.1"
 """Format of the export of a pretraining."""
 CLASSIFIER = "mae_dist.classifier.1"
 """Format of the export of a fine-tuning."""
+
+
+def exported_weights(run: str) -> str:
+    """What a pretraining in the folder `run` leaves."""
+    return storage.join(run, "export", "model.safetensors")
+
+
+def weights_file(given: str) -> str:
+    """The file of weights that is meant: the one given, or what the run in the folder given has exported."""
+    return given if given.endswith(".safetensors") else exported_weights(given)
 
 
 class WeightsError(ValueError):

@@ -135,6 +135,10 @@ def _stacks(architecture: Architecture, dialect: Dialect) -> list[tuple[str, str
 
 def _plain_names(architecture: Architecture, dialect: Dialect) -> dict[str, str]:
     """Ours -> theirs for every tensor that is the same in both."""
+    if architecture.encoder_mask_token:
+        raise WeightsError("their models know no encoder that sees mask tokens")
+    if architecture.cross_decoder:
+        raise WeightsError("their models know no decoder of cross-attention; the encoder alone can be taken")
     names = dict(_MAE if _is_mae(architecture) else _VIDEOMAE)
     block = _BLOCK_V5_MAE if _is_mae(architecture) and dialect == "v5" else _BLOCK_LEGACY
     for our_stack, their_stack, stack in _stacks(architecture, dialect):
