@@ -1,4 +1,4 @@
-"""Every protocol beside the others on CIFAR-10 and two CPU cores, in about twenty minutes, then the report.
+"""Every protocol beside the others on CIFAR-10 and two CPU cores, in about half an hour, then the report.
 
 The images lie in Parquet shards with the columns image and label:
 
