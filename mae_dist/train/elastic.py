@@ -156,7 +156,8 @@ class DividingSizes(ElasticScalingPolicy):
         # What is asked for is kept from decoding, used or not, and is what a cluster that scales by itself
         # grows to. GPUs are no loss to decoding.
         if self.scaling_config.use_gpu:
-            return self.scaling_config.max_workers
+            most = self.scaling_config.max_workers
+            return most if self._most is None else min(most, self._most)
         return self._largest(self._sizes) or self.scaling_config.min_workers
 
     def _maybe_send_resource_request(self) -> None:

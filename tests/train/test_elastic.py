@@ -108,6 +108,19 @@ def test_a_new_group_takes_no_more_workers_than_other_steps_leave(monkeypatch, g
     assert policy.make_decision_for_non_running_worker_group() == size
 
 
+@pytest.mark.parametrize(("growth", "asked"), [(None, 8), (9, 8), (1, 2)])
+def test_no_gpu_is_kept_for_workers_that_other_steps_leave_no_room_for(monkeypatch, growth, asked):
+    gpus = ScalingConfig(num_workers=(1, 8), use_gpu=True)
+    policy = DividingSizes(gpus, sizes=SIZES, decode_cpus=1, output="run")
+    monkeypatch.setattr(elastic, "growth_limit", lambda output: growth)
+    monkeypatch.setattr(
+        ElasticScalingPolicy,
+        "make_decision_for_non_running_worker_group",
+        lambda self: self._get_num_workers_for_resource_request(),
+    )
+    assert policy.make_decision_for_non_running_worker_group() == asked
+
+
 class Imports:
     """A worker's actor that notes what it is asked to import."""
 
