@@ -112,8 +112,7 @@ def _cells(row: Row) -> list[str]:
 def _value_words(row: Row) -> str:
     value = wording.decimal(row["value"])
     if row["interval"]:
-        low, high = row["interval"]
-        return f"{value} [{wording.decimal(low)}, {wording.decimal(high)}]"
+        return f"{value} {wording.interval(row['interval'])}"
     if row["standard_error"] is not None:
         return f"{value} ± {wording.decimal(row['standard_error'])}"
     return value

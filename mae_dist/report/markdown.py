@@ -88,8 +88,7 @@ def _side(side: Mapping[str, Any] | None) -> str:
     value = _with_error(wording.decimal(side["value"]), side["standard_error"])
     if not side["interval"]:
         return value
-    low, high = side["interval"]
-    return f"{value} [{wording.decimal(low)}, {wording.decimal(high)}]"
+    return f"{value} {wording.interval(side['interval'])}"
 
 
 def _with_error(value: str, standard_error: float | None) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TypeGuard
 
 UNKNOWN = "—"
@@ -54,6 +54,12 @@ def percent(share: float | None, places: int = 1) -> str:
 def rate(value: float | None) -> str:
     """Samples per second: whole ones above 100, else three digits."""
     return count(value) if is_number(value) and value >= 100 else significant(value)
+
+
+def interval(ends: Sequence[float]) -> str:
+    """[65.9, 73.7]."""
+    low, high = ends
+    return f"[{decimal(low)}, {decimal(high)}]"
 
 
 def duration(seconds: float | None) -> str:
