@@ -92,9 +92,10 @@ def growth_limits(held: Sequence[Claim], nodes: Sequence[Resources]) -> dict[str
     More important steps grow first, those of equal priority by one part each in turn. A step is kept small by
     the others, never by the size of the cluster, which may grow: one that nothing keeps small is left out.
     """
-    together = _grown(held, nodes)
-    alone = {claim.name: _grown([claim], nodes)[claim.name] for claim in held}
-    return {name: grown for name, grown in together.items() if grown < alone[name]}
+    elastic = [claim for claim in held if claim.growth]
+    together = _grown(held, nodes) if elastic else {}
+    alone = {claim.name: _grown([claim], nodes)[claim.name] for claim in elastic}
+    return {name: together[name] for name, grown in alone.items() if together[name] < grown}
 
 
 def _grown(held: Sequence[Claim], nodes: Sequence[Resources]) -> dict[str, int]:

@@ -152,6 +152,7 @@ class _Process:
         # It stays where the job is: on another node it would be lost with that one.
         here: Any = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         self._actor = _StepActor.options(scheduling_strategy=here).remote()
+        self._is_killed = False
         # Asked for first, because nothing else is answered while a step runs.
         self._identity = self._actor.identity.remote()
 
@@ -165,8 +166,8 @@ class _Process:
         return bool(known)
 
     def is_there(self) -> bool:
-        """Whether it has come up and not ended since."""
-        return self._found() is not None
+        """Whether it has come up and not ended since, nor is about to."""
+        return not self._is_killed and self._found() is not None
 
     def signal(self, number: int) -> None:
         """Send a signal, if it is there."""
@@ -176,6 +177,7 @@ class _Process:
 
     def kill(self) -> None:
         """Let Ray end it."""
+        self._is_killed = True
         with contextlib.suppress(ActorHandleNotFoundError):
             ray.kill(self._actor)
 

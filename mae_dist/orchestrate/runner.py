@@ -268,8 +268,8 @@ class _Runner:
         if status.state != "waiting":
             return False
         # What is spare on paper might decode for a training that waits for its data.
-        wait_share = longest_data_wait(self._statuses.values(), untold=1.0)
-        if status.step.priority <= SPARE and wait_share > DATA_WAIT_SHARE:
+        is_spare = status.step.priority <= SPARE
+        if is_spare and longest_data_wait(self._statuses.values(), untold=1.0) > DATA_WAIT_SHARE:
             return False
         before = {other.name for other in (*status.step.needs, *status.step.after)}
         if status.step.always:
