@@ -39,6 +39,26 @@ def mixed_batches(_: RunConfig, evaluation: EvaluationConfig) -> Findings:
         )
 
 
+def baseline(config: RunConfig) -> Findings:
+    """An evaluation that is compared with another one has no random start of its own, and the other has."""
+    from_scratch = [name for name, its in config.evaluations.items() if "random" in its.start_from]
+    for name, its in config.evaluations.items():
+        field = f"evaluations.{name}.baseline"
+        if its.baseline is None:
+            continue
+        if "random" in its.start_from:
+            yield (
+                field,
+                f"takes the place of its own start from random weights, got start_from {its.start_from}",
+            )
+        elif its.baseline not in from_scratch:
+            known = ", ".join(from_scratch) or "there is none"
+            yield (
+                field,
+                f"must be an evaluation that starts from random weights ({known}), got {its.baseline!r}",
+            )
+
+
 def other_test_sets(_: RunConfig, evaluation: EvaluationConfig) -> Findings:
     """Test sets for weights that are fine-tuned, whose names become folders and whose views stay together."""
     if evaluation.robustness and evaluation.protocol != "finetune":

@@ -300,6 +300,7 @@ CHECKS = (
     Check(("input.std",), _pixels),
     Check(("data.cpus_per_task", "resources.cpus_per_worker", "checkpoint.every"), _shares),
     Check((), _finite),
+    Check(("evaluations",), finetuning.baseline),
     Check(_BATCH, lambda config: _batch(config.train, config.resources.workers)),
     Check(_REPEATS, lambda config: _repeats(config.train)),
     Check(_LENGTH, lambda config: _length(config.train)),

@@ -232,4 +232,5 @@ def test_every_protocol_is_in_the_short_experiment_on_cifar10():
     }
     assert evaluations["partial"].trainable_blocks == 2
     assert evaluations["scratch"].start_from == ("random",)
+    assert {evaluations[name].baseline for name in ("finetune", "partial")} == {"scratch"}
     assert evaluations["scratch"].training.optim.layer_decay is None
