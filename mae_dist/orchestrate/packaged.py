@@ -31,7 +31,7 @@ class Packaged:
     """Of its training, two per multiply-add, or of the extraction of features; not of tests. None where the
     number of samples depends on who runs it."""
     expected: str
-    """Published numbers in percent, each with its evaluation where there are several; "" if there is none."""
+    """Published numbers in percent: of fine-tuning, then of others with their names; "" if there is none."""
 
 
 def header(name: str) -> str:
@@ -79,7 +79,8 @@ def describe(name: str, names: Collection[str]) -> Packaged:
         config = None  # neither a run nor one of its evaluations: it has a command of its own
     if config is None:
         return Packaged(name, None, None, None, "")
-    keys = [key for key in DATA_SETS if key in _words(name)]
+    # What a name says behind "from" is where its weights come from.
+    keys = [key for key in DATA_SETS if key in _words(name.partition("_from_")[0])]
     data = DATA_SETS[keys[0]].name if len(keys) == 1 else " + ".join(keys) or _drawn(config)
     samples = sum(DATA_SETS[key].num_train for key in keys) or _num_drawn(config)
     return Packaged(
@@ -117,7 +118,12 @@ def _operations(config: RunConfig, evaluation: str | None, samples: int | None) 
 
 
 def _expected(config: RunConfig) -> str:
-    published = {name: its.published.value for name, its in config.evaluations.items() if its.published}
-    if set(published) == {EVALUATION}:
-        return f"{published[EVALUATION]:g}"
-    return ", ".join(f"{value:g} {name.replace('_', ' ')}" for name, value in published.items())
+    numbers, others = [], []
+    for name, its in config.evaluations.items():
+        if its.published is None:
+            continue
+        if its.protocol in ("finetune", "detect") or name == EVALUATION:
+            numbers.append(f"{its.published.value:g}")
+        else:
+            others.append(f"{name.replace('_', ' ')} {its.published.value:g}")
+    return " ".join([*numbers, *(f"({other})" for other in others)])

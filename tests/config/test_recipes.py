@@ -8,7 +8,9 @@ from mae_dist.config.data_sets import DATA_SETS
 from mae_dist.config.lint import lint
 from mae_dist.config.load import load_section, load_without_samples
 from mae_dist.config.tree import RECIPES, recipe_names
+from mae_dist.data.readers.official import SPLIT_SIZES
 from mae_dist.orchestrate.packaged import EVALUATION, run_of, run_with
+from mae_dist.report import published
 
 NAMES = recipe_names()
 RUNS = [name for name in NAMES if name.startswith("pretrain/")]
@@ -141,3 +143,18 @@ def test_a_fine_tuning_in_crops_is_the_published_one_in_videos(
     assert train.warmup.value == 5 * train.repeats
     assert train.optim.layer_decay == layer_decay
     assert (head.drop_path, head.dropout) == (drop_path, dropout)
+
+
+@pytest.mark.parametrize(
+    ("data_set", "split"), [("k400", "train"), ("ssv2", "train"), ("ucf101", "train1"), ("hmdb51", "train1")]
+)
+def test_a_data_set_is_as_large_as_its_official_list(data_set, split):
+    its = DATA_SETS[data_set]
+    assert its.origin is not None
+    assert its.num_train == SPLIT_SIZES[its.origin, split]
+
+
+def test_the_linter_and_the_leaderboard_name_data_sets_alike():
+    assert {key: its.name for key, its in published.DATA_SETS.items()} == {
+        key: DATA_SETS[key].name for key in published.DATA_SETS
+    }

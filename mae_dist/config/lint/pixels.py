@@ -46,10 +46,11 @@ def colours(subject: Subject) -> Remarks:
         )
         return
     data_set = next(iter(subject.data_sets.values()), None)
+    if data_set is None or len(its.mean) != len(data_set.mean):
+        return
     for name in ("mean", "std"):
-        given, usual = getattr(its, name), getattr(data_set, name, None)
-        if usual is not None and max(abs(a - b) for a, b in zip(given, usual, strict=True)) > 0.005:
-            assert data_set is not None
+        given, usual = getattr(its, name), getattr(data_set, name)
+        if max(abs(a - b) for a, b in zip(given, usual, strict=True)) > 0.005:
             yield Remark(
                 f"input.{name}",
                 shown(given),
