@@ -34,10 +34,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "catalog": ("list the samples of a data set in one file, or look at every one", "mae_dist.cli.catalog"),
     "prepare": ("write a data set once more, small and quick to decode", "mae_dist.cli.prepare"),
-    "recipes": ("list the packaged recipes, by words", "mae_dist.cli.recipes"),
-    "lint": ("say what in a recipe is allowed and yet not as in the papers", "mae_dist.cli.lint"),
+    "recipes": ("list the packaged recipes", "mae_dist.cli.recipes"),
     "config": ("show a recipe with every value filled in, or every field there is", "mae_dist.cli.config"),
     "sizes": ("list the named models with parameters and multiply-adds", "mae_dist.cli.sizes"),
+    "lint": ("say what in a recipe is allowed and yet not as in the papers", "mae_dist.cli.lint"),
 }
 """name: (what it does, module)."""
 
