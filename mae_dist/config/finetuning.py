@@ -1,4 +1,7 @@
-"""Mistakes about fine-tuning: blocks that are not there, batches that cannot be mixed; see `lint.py`."""
+"""Mistakes about fine-tuning: blocks that are not there, batches that cannot be mixed.
+
+See `contradictions.py`.
+"""
 
 from __future__ import annotations
 

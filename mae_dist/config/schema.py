@@ -2,7 +2,8 @@
 
 One `RunConfig` describes a pretraining and the evaluations that follow it. All classes are frozen; a number
 that follows from others is a property with its formula. `load.py` reads recipes into these classes and
-`lint.py` checks what concerns several fields at once.
+`contradictions.py` checks what concerns several fields at once; `lint/` looks for what is allowed and yet
+not what the papers did.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from mae_dist.config.schema import RunConfig
 from mae_dist.config.sections import dotted_fields, is_required
 from mae_dist.config.tree import RECIPES, recipe_names
 from mae_dist.config.workers import WorkerRange
-from tests.config.small import CATALOG, SMALL, mistakes
+from tests.config.small import CATALOG, SMALL, mistakes, samples
 
 RUNS = [name for name in recipe_names() if name.startswith("pretrain/")]
 SECTIONS = [name for name in recipe_names() if name.startswith(("probe/", "finetune/"))]
@@ -28,7 +28,7 @@ SECTIONS = [name for name in recipe_names() if name.startswith(("probe/", "finet
 
 @pytest.mark.parametrize("name", RUNS)
 def test_a_packaged_run_needs_nothing_but_its_catalog(name):
-    assert load(name, [CATALOG]).data.catalog == "s3://bucket/catalog.parquet"
+    assert set(load(name, samples(name)).data.sources.values()) == {"s3://bucket/catalog.parquet"}
 
 
 @pytest.mark.parametrize("name", ["pretrain/cifar10", "pretrain/in1k", "pretrain/k400"])
@@ -74,7 +74,7 @@ def test_the_paper_recipes_have_the_papers_peak_learning_rates():
 @pytest.mark.parametrize("name", RUNS)
 def test_a_config_survives_being_written_and_read(name, write):
     config = load(
-        name, [CATALOG, "train.optim.base_lr=1.23456789012345e-7", "checkpoint.every=1234567 steps"]
+        name, [*samples(name), "train.optim.base_lr=1.23456789012345e-7", "checkpoint.every=1234567 steps"]
     )
     assert load(write(to_yaml(config))) == config
     assert from_dict(to_dict(config)) == config

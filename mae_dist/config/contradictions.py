@@ -24,7 +24,7 @@ NUM_CHOICES = 6
 """Numbers offered in a message, those nearest to the one given."""
 
 
-def lint(config: RunConfig, *, invalid: Collection[str] = ()) -> list[Finding]:
+def contradictions(config: RunConfig, *, invalid: Collection[str] = ()) -> list[Finding]:
     """Every contradiction in a config; checks that read a path in `invalid` (or below one) are left out."""
     found: list[Finding] = []
     for check in CHECKS:
