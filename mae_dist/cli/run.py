@@ -116,11 +116,14 @@ def run_config(config: RunConfig, *, dry_run: bool = False) -> int:
     except (PreflightError, StorageError) as error:
         print(error, file=sys.stderr)
         return 2
-    _remark(config, checked.catalogs)
+    remarks = _remarks(config, checked.catalogs)
+    for remark in remarks:
+        print(f"remark: {remark}", file=sys.stderr)
     # Torch and ray take seconds more; missing samples are told without them.
     from mae_dist.cli.display import StepDisplay
     from mae_dist.orchestrate import cluster, experiment
     from mae_dist.orchestrate.estimate import describe_work, work_of
+    from mae_dist.orchestrate.provenance import record
     from mae_dist.orchestrate.requests import take_requests
     from mae_dist.orchestrate.runner import run_steps
     from mae_dist.orchestrate.state import WITHOUT_RESULT
@@ -148,7 +151,7 @@ def run_config(config: RunConfig, *, dry_run: bool = False) -> int:
             if not is_joining:
                 console.print("starting Ray ...")
                 cluster.connect()
-            experiment.prepare(uri, config, cluster=carried, use_gpu=use_gpu)
+            record(uri, config, cluster=carried, use_gpu=use_gpu, remarks=remarks)
             with StepDisplay(console) as display:
                 statuses = run_steps(
                     steps,
@@ -172,13 +175,12 @@ def run_config(config: RunConfig, *, dry_run: bool = False) -> int:
     return 1 if bad else 0
 
 
-def _remark(config: RunConfig, catalogs: Mapping[str, Catalog]) -> None:
-    """Say what may not be meant; nothing is stopped for it."""
+def _remarks(config: RunConfig, catalogs: Mapping[str, Catalog]) -> list[str]:
+    """What may not be meant; nothing is stopped for it."""
     origins = {field: its.origin.dataset for field, its in catalogs.items() if its.origin is not None}
     numbers = [catalogs[field].num_samples for field in config.data.sources if field in catalogs]
-    is_counted = len(numbers) == len(config.data.sources)
-    for remark in lint(config, origins=origins, num_samples=sum(numbers) if is_counted else None):
-        print(f"remark: {remark}", file=sys.stderr)
+    num_samples = sum(numbers) if len(numbers) == len(config.data.sources) else None
+    return [str(remark) for remark in lint(config, origins=origins, num_samples=num_samples)]
 
 
 def _show_report(console: Console, uri: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from mae_dist import storage
 from mae_dist.config.duration import Duration
 from mae_dist.config.jobs import JobsConfig
-from mae_dist.config.load import digest, to_dict, to_yaml
+from mae_dist.config.load import digest, to_dict
 from mae_dist.config.probing import FROZEN_PROTOCOLS, FROZEN_SECTIONS
 from mae_dist.config.schema import EvaluationConfig, RunConfig, SourceConfig
 from mae_dist.data.catalog import Catalog
@@ -39,7 +39,6 @@ from mae_dist.orchestrate.job import (
 )
 from mae_dist.orchestrate.kept import kept_finder
 from mae_dist.orchestrate.preflight import people_input
-from mae_dist.orchestrate.provenance import environment
 from mae_dist.orchestrate.robustness import robustness_steps
 from mae_dist.orchestrate.step import PRETRAINING, Demand, Patience, Step
 from mae_dist.report.publish import read_documents, write_report
@@ -261,13 +260,6 @@ def run_report(job: Job, output: str, inputs: Mapping[str, str]) -> dict[str, An
     if job.config.log.mlflow is not None:
         log_report(report, read_documents(run), tracking_uri=job.config.log.mlflow)
     return {"state": report["state"]}
-
-
-def prepare(uri: str, config: RunConfig, *, cluster: Mapping[str, float], use_gpu: bool) -> None:
-    """Write config.yaml and environment.json into the run directory."""
-    storage.write_bytes(storage.join(uri, "config.yaml"), to_yaml(config).encode())
-    found = environment(cluster=dict(cluster), device="gpu" if use_gpu else "cpu")
-    storage.write_json(storage.join(uri, "environment.json"), found)
 
 
 def describe_steps(steps: Sequence[Step], work: Mapping[str, Work]) -> str:

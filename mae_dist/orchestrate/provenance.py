@@ -8,6 +8,7 @@ import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -15,9 +16,25 @@ from typing import Any
 
 import psutil
 
-from mae_dist import __version__
+from mae_dist import __version__, storage
+from mae_dist.config.load import to_yaml
+from mae_dist.config.schema import RunConfig
 
 PACKAGES = ("torch", "ray", "deepspeed", "timm", "numpy", "pyarrow", "av")
+
+
+def record(
+    uri: str,
+    config: RunConfig,
+    *,
+    cluster: Mapping[str, float],
+    use_gpu: bool,
+    remarks: Sequence[str] = (),
+) -> None:
+    """Write config.yaml and environment.json into the run directory; `remarks` are the linter's."""
+    storage.write_bytes(storage.join(uri, "config.yaml"), to_yaml(config).encode())
+    found = environment(cluster=dict(cluster), device="gpu" if use_gpu else "cpu")
+    storage.write_json(storage.join(uri, "environment.json"), found | {"remarks": list(remarks)})
 
 
 def environment(*, cluster: dict[str, float], device: str) -> dict[str, Any]:

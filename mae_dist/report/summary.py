@@ -11,9 +11,9 @@ state               "complete": pretraining finished and everything the config d
 unfinished          [{"what", "reason"}]: pretraining, reconstruction, an evaluation or the probe of a
                     checkpoint, failed or not run.
 warnings            sentences: what a reader should know before anything else.
-provenance          config: the parsed config.yaml; code, versions, hardware, catalog, test_catalog, command
-                    and run_created_utc: of environment.json, as they are there. The catalog of a mix has
-                    its `sources` by name.
+provenance          config: the parsed config.yaml; code, versions, hardware, catalog, test_catalog, command,
+                    remarks (of the linter) and run_created_utc: of environment.json, as they are there. The
+                    catalog of a mix has its `sources` by name.
 pretraining         see pretraining.py.
 reconstruction      null if the run has none, else
   state, reason     as of an evaluation.
@@ -78,6 +78,7 @@ def summarise(run: RunFiles, *, created: datetime) -> dict[str, Any]:
                 "catalog": environment.get("catalog"),
                 "test_catalog": environment.get("test_catalog"),
                 "command": environment.get("command"),
+                "remarks": environment.get("remarks") or [],
                 "run_created_utc": environment.get("created_utc"),
             },
             "pretraining": trained,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mae_dist.report import plots, wording
@@ -154,7 +154,15 @@ def provenance(report: Report, *, config_text: str) -> Html:
         definitions(facts),
         tag("h3", "The same again"),
         tag("dl", *commands, class_="commands"),
+        _remarks(known["remarks"]),
         tag("details", tag("summary", "Hardware"), definitions(known["hardware"] or {})),
         tag("details", tag("summary", "Versions"), definitions(known["versions"] or {})),
         tag("details", tag("summary", "Config"), tag("pre", tag("code", config_text))),
     )
+
+
+def _remarks(remarks: Sequence[str]) -> Html | None:
+    if not remarks:
+        return None
+    title = f"{wording.plural(len(remarks), 'setting')} unlike the papers'"
+    return tag("details", tag("summary", title), tag("ul", *[tag("li", remark) for remark in remarks]))

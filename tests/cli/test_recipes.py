@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from mae_dist.cli.main import main
@@ -106,3 +108,14 @@ def test_a_job_begins_with_its_remarks(capsys, tmp_path, monkeypatch):
     assert main(["run", "pretrain/demo", "--set", "train.warmup=0 steps", "--dry-run"]) == 0
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("remark: train.warmup: got 0 steps; a twentieth of train.length would be right")
+
+
+def test_a_run_directory_keeps_the_remarks(tmp_path):
+    from mae_dist.config.load import load
+    from mae_dist.orchestrate.provenance import record
+
+    record(
+        str(tmp_path), load("pretrain/demo"), cluster={"CPU": 2.0}, use_gpu=False, remarks=["train.warmup"]
+    )
+    assert json.loads((tmp_path / "environment.json").read_text())["remarks"] == ["train.warmup"]
+    assert (tmp_path / "config.yaml").exists()

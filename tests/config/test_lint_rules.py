@@ -119,7 +119,7 @@ SSV2 = "data.catalog=s3://bucket/ssv2/train.csv"
         (
             "in1k",
             ["data.catalog=images.parquet", "data.test_catalog=images.parquet"],
-            "data.test_catalog: got images.parquet; the validation or test samples would be right: these are",
+            "data.test_catalog: got the samples of data.catalog; the validation or test samples would",
         ),
         (
             "in1k",

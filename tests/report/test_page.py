@@ -289,3 +289,12 @@ def test_a_run_on_given_weights_names_them_in_place_of_a_pretraining(page_of, fa
     assert "Weights given s3://bucket/run/export/model.safetensors" in text
     assert "· weights given" in text
     assert "0 steps in" not in text
+
+
+def test_what_the_linter_said_is_repeated(page_of, fake_run):
+    fake_run.write_config()
+    fake_run.write_environment(
+        remarks=["augment.flip: got true; false would be right: left <is> left (a paper)"]
+    )
+    text = page_of(fake_run).text
+    assert "1 setting unlike the papers' augment.flip: got true; false would be right: left <is> left" in text

@@ -19,6 +19,7 @@ from mae_dist.config.schema import RunConfig
 from mae_dist.data.batch import build_block
 from mae_dist.data.sources import make_source
 from mae_dist.orchestrate import experiment
+from mae_dist.orchestrate.provenance import record
 from mae_dist.orchestrate.store import DriverLock, RunStore
 from mae_dist.report.publish import write_report
 from mae_dist.storage import StorageError
@@ -118,7 +119,7 @@ def _files_of_a_run(config: RunConfig, reason: str) -> dict[str, bytes]:
     """Every kind of file that a run leaves, by name, each written by those who write it in a run."""
     uri = experiment.run_uri(config, INPUTS)
     with DriverLock(uri):
-        experiment.prepare(uri, config, cluster={"CPU": 4.0}, use_gpu=False)
+        record(uri, config, cluster={"CPU": 4.0}, use_gpu=False)
         samples = make_source(config.data.catalog, work_folder=uri)
         samples.save(storage.join(uri, "catalog", "train", "catalog.parquet"))
         storage.delete(storage.join(config.data.catalog, "1.png"))  # a fault from here on

@@ -106,9 +106,9 @@ def tested_samples(subject: Subject) -> Remarks:
         if source == data.test_catalog:
             yield Remark(
                 "data.test_catalog",
-                source,
+                f"the samples of data.{field}",
                 "the validation or test samples",
-                f"these are the training samples, data.{field}",
+                "what was trained on tells nothing of other samples",
                 "the config",
             )
 
