@@ -15,6 +15,7 @@ from mae_dist.data.mix import Mix, load_samples
 from mae_dist.orchestrate import experiment
 from mae_dist.orchestrate.experiment import Job, build_steps, run_uri
 from mae_dist.orchestrate.preflight import PreflightError, check_inputs
+from mae_dist.orchestrate.provenance import record
 from mae_dist.train.training import Training
 from tests.orchestrate.test_preflight import save_catalog
 
@@ -135,7 +136,7 @@ def test_the_catalog_step_keeps_the_mix_and_the_run_names_all_of_it(config, tmp_
     assert isinstance(mix, Mix)
     assert (summary["digest"], summary["num_samples"]) == (mix.digest, 7)
 
-    experiment.prepare(run, mixed, cluster={}, use_gpu=False)
+    record(run, mixed, cluster={}, use_gpu=False)
     experiment.run_report(Job(config=mixed, use_gpu=False), storage.join(run, "report"), {})
     known = storage.read_json(storage.join(run, "environment.json"))["catalog"]
     assert known["digest"] == mix.digest
