@@ -10,8 +10,9 @@ from mae_dist.config.load import from_dict, load, to_dict
 from mae_dist.config.schema import RunConfig
 from mae_dist.orchestrate import experiment
 from mae_dist.orchestrate.estimate import Work
-from mae_dist.orchestrate.experiment import build_steps, describe_steps, prepare, run_uri
+from mae_dist.orchestrate.experiment import build_steps, describe_steps, run_uri
 from mae_dist.orchestrate.job import Job
+from mae_dist.orchestrate.provenance import record
 from mae_dist.orchestrate.step import Step
 
 INPUTS = {"catalog": "digest of the training samples", "test_catalog": "digest of the test samples"}
@@ -204,7 +205,7 @@ def test_a_tracking_server_is_told_the_report_only_where_one_is_named(
 
     monkeypatch.setattr(experiment, "log_report", tell)
     config = demo(setting)
-    prepare(str(tmp_path), config, cluster={}, use_gpu=False)
+    record(str(tmp_path), config, cluster={}, use_gpu=False)
     experiment.run_report(Job(config=config, use_gpu=False), f"{tmp_path}/report", {})
     paths = ["config.yaml", "report/index.html", "report/report.json"]
     assert told == [("http://tracking", "demo", paths)] * num_told
