@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mae_dist.cli.config import add_set_argument
@@ -84,16 +85,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _run_all(study: StudyConfig, request: StudyRequest, plan: StudyPlan) -> int:
     """Every run of a plan and of those that follow from it; the table is written anew after each."""
-    from rich.console import Console
-
     from mae_dist.cli.run import anchored, run_config
+    from mae_dist.cli.status import terminal
     from mae_dist.orchestrate.study import plan_study, run_labels
     from mae_dist.report.study.publish import study_uri, write_study
 
-    console = Console()
+    console = terminal()
     where = study_uri(request.storage, request.name, request.scale)
-    table = _table(study, request, plan)
-    write_study(where, table)
+    write_study(where, _table(study, request, plan))
     statuses: dict[str, int] = {}
     while ahead := [its for its in plan.runs if its.uri not in statuses]:
         for its in ahead:
@@ -101,11 +100,11 @@ def _run_all(study: StudyConfig, request: StudyRequest, plan: StudyPlan) -> int:
             what = ", ".join(run_labels(its)) or "weights for others"
             console.print(f"\nrun {number}: {what}", markup=False, highlight=False, style="bold")
             statuses[its.uri] = run_config(anchored(its.config))
-            table = _table(study, request, plan)
-            write_study(where, table)
+            write_study(where, _table(study, request, plan))
             if statuses[its.uri] == 2:
                 return 2
-        plan = plan_study(study, request)
+        if not plan.is_final:
+            plan = plan_study(study, request)
     table = _table(study, request, plan)
     write_study(where, table)
     _show(console, table, where)
@@ -134,15 +133,16 @@ def _show(console: Console, table: dict[str, Any], where: str) -> None:
     from mae_dist.report.study import words
 
     headings, rows = words.main_cells(table)
-    shown = Table(title=Text(f"{table['title']} ({table['scale']})"), title_justify="left")
+    shown = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", pad_edge=False)
     for heading in headings:
-        shown.add_column(Text(heading))
+        shown.add_column(Text(heading.replace(": ", ":\n")), vertical="bottom", overflow="fold")
     for row in rows:
         shown.add_row(*map(Text, row))
+    say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
+    say(f"\n{table['title']} ({table['scale']}), {table['source']}", style="bold")
     console.print(shown)
-    page = storage.join(where, "index.html")
-    for line in (table["source"], words.SCALES[table["scale"]], f"table  {page}"):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    say(words.SCALES[table["scale"]])
+    say(f"table  {storage.join(where, 'index.html')}")
 
 
 def _read_data(study: str, given: Sequence[str]) -> dict[str, tuple[str, str]]:

@@ -71,6 +71,8 @@ class StudyPlan:
     reasons: Mapping[Cell, str]
     samples: Mapping[str, str]
     """What the runs of a column train on."""
+    is_final: bool
+    """Whether no value that is asked for waits for the weights of a run."""
 
 
 def plan_study(study: StudyConfig, request: StudyRequest) -> StudyPlan:
@@ -84,58 +86,83 @@ def plan_study(study: StudyConfig, request: StudyRequest) -> StudyPlan:
     if misnamed:
         raise ConfigError(request.name, misnamed)
     reasons: dict[Cell, str] = {}
-    configs: dict[Cell, tuple[RunConfig, RunConfig | None]] = {}
+    wanted: dict[Cell, _Wanted] = {}
     problems: list[Problem] = []
     for cell in product(study.values, study.columns):
         value, column = study.values[cell[0]], study.columns[cell[1]]
-        reason = _why_not(value, column, request) or _not_asked_for(cell, request)
+        reason, is_asked = _why_not(value, column, request), _is_asked(cell, request)
         if reason is not None:
             reasons[cell] = reason
             continue
         try:
-            configs[cell] = _cell_config(cell[0], value, column, request), _source(value, column, request)
+            config = _cell_config(cell[0], value, column, request)
+            wanted[cell] = _Wanted(config, _source(value, column, request), is_asked)
         except ConfigError as error:
-            problems += error.problems
+            # Where the samples of other columns lie need not be said.
+            problems += error.problems if is_asked else ()
+            reasons[cell] = "not asked for"
     if problems:
         raise ConfigError(request.name, list(dict.fromkeys(problems)))
-    return _plan(configs, reasons)
+    return _plan(wanted, reasons)
 
 
-def _plan(configs: Mapping[Cell, tuple[RunConfig, RunConfig | None]], reasons: dict[Cell, str]) -> StudyPlan:
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """The run of a cell with its evaluation alone."""
+
+    config: RunConfig
+    source: RunConfig | None
+    """The run that leaves the weights which this one evaluates; None: it pretrains some of its own."""
+    is_asked: bool
+    """Whether it is run. If not, its number is still looked for: an earlier job may have left one."""
+
+
+def _plan(wanted: Mapping[Cell, _Wanted], reasons: dict[Cell, str]) -> StudyPlan:
     runs: dict[str, StudyRun] = {}
     places: dict[Cell, Place] = {}
     known: dict[str, Inputs] = {}
-    for cell, (config, source) in configs.items():
-        if source is not None:
-            made_by = _add(runs, source, (), known)
+    is_final = True
+
+    def planned(config: RunConfig, *cells: Cell, is_asked: bool) -> str:
+        """The directory of a run, which joins the others if it is asked for."""
+        # Listing a data set takes minutes where it is large, and most runs of a study have the same.
+        looked_at = digest([config.data, config.weights, config.evaluations])
+        if looked_at not in known:
+            known[looked_at] = check_inputs(config)
+        inputs = known[looked_at]
+        run = StudyRun(uri=run_uri(config, inputs.digests), config=config, inputs=inputs, cells=cells)
+        if is_asked:
+            runs[run.uri] = _joined(runs[run.uri], run) if run.uri in runs else run
+        return run.uri
+
+    for cell, its in wanted.items():
+        config = its.config
+        if its.source is not None:
+            made_by = planned(its.source, is_asked=its.is_asked)
             if not storage.exists(exported_weights(made_by)):
+                is_final &= not its.is_asked
                 reasons[cell] = f"waits for the weights of {made_by}"
                 continue
             config = replace(config, weights=made_by)
+        uri = planned(config, cell, is_asked=its.is_asked)
         [(name, evaluation)] = config.evaluations.items()
-        uri = _add(runs, config, (cell,), known)
         places[cell] = Place(run_directory=uri, evaluation=name, start_from=evaluation.start_from[0])
-    samples = {key: ", ".join(config.data.sources.values()) for (_, key), (config, _) in configs.items()}
-    return StudyPlan(runs=tuple(runs.values()), places=places, reasons=reasons, samples=samples)
+    samples = {key: ", ".join(its.config.data.sources.values()) for (_, key), its in wanted.items()}
+    return StudyPlan(
+        runs=tuple(runs.values()), places=places, reasons=reasons, samples=samples, is_final=is_final
+    )
 
 
-def _add(
-    runs: dict[str, StudyRun], config: RunConfig, cells: tuple[Cell, ...], known: dict[str, Inputs]
-) -> str:
-    """The directory of a run, which is added or given the evaluations that it has not yet."""
-    # Listing a data set takes minutes where it is large, and most runs of a study have the same.
-    asked = digest([config.data, config.weights, config.evaluations])
-    if asked not in known:
-        known[asked] = check_inputs(config)
-    inputs = known[asked]
-    uri = run_uri(config, inputs.digests)
-    if uri in runs:
-        there = runs[uri]
-        config = replace(there.config, evaluations=there.config.evaluations | config.evaluations)
-        inputs = Inputs(there.inputs.digests | inputs.digests, there.inputs.catalogs | inputs.catalogs)
-        cells = there.cells + cells
-    runs[uri] = StudyRun(uri=uri, config=config, inputs=inputs, cells=cells)
-    return uri
+def _joined(first: StudyRun, other: StudyRun) -> StudyRun:
+    """One run directory with the evaluations and the cells of both."""
+    return StudyRun(
+        uri=first.uri,
+        config=replace(first.config, evaluations=first.config.evaluations | other.config.evaluations),
+        inputs=Inputs(
+            first.inputs.digests | other.inputs.digests, first.inputs.catalogs | other.inputs.catalogs
+        ),
+        cells=first.cells + other.cells,
+    )
 
 
 def describe_plan(plan: StudyPlan) -> list[str]:
@@ -178,10 +205,9 @@ def _why_not(value: ValueConfig, column: ColumnConfig, request: StudyRequest) ->
     return _NOT_AT_MINI if request.scale == "mini" and not is_small else None
 
 
-def _not_asked_for(cell: Cell, request: StudyRequest) -> str | None:
+def _is_asked(cell: Cell, request: StudyRequest) -> bool:
     asked = (request.values, request.columns)
-    is_asked = all(not names or name in names for name, names in zip(cell, asked, strict=True))
-    return None if is_asked else "not asked for"
+    return all(not names or name in names for name, names in zip(cell, asked, strict=True))
 
 
 def _cell_config(label: str, value: ValueConfig, column: ColumnConfig, request: StudyRequest) -> RunConfig:

@@ -89,6 +89,12 @@ def test_what_cannot_work_as_asked_ends_the_study(runs):
     assert [depth for depth, _ in runs] == [1]
 
 
+def test_numbers_of_an_earlier_job_stay_in_the_table(runs):
+    assert main([*STUDY[:4], "--value", "1"]) == 0
+    assert main([*STUDY[:4], "--value", "8"]) == 0
+    assert (ours()["1"], ours()["8"]) == (11.0, 18.0)
+
+
 def test_a_dry_run_starts_and_writes_nothing(runs, tmp_path, capsys):
     assert main([*STUDY, "--dry-run"]) == 0
     assert runs == []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from mae_dist.config.load import load_study
@@ -9,6 +11,7 @@ from mae_dist.config.problems import ConfigError
 from mae_dist.config.studies import DATA_SETS
 from mae_dist.config.tree import study_names
 from mae_dist.orchestrate.study import StudyPlan, StudyRequest, describe_plan, plan_study, run_labels
+from tests.orchestrate.test_given import export
 from tests.orchestrate.test_preflight import save_catalog
 
 
@@ -89,9 +92,19 @@ def test_what_cannot_be_had_keeps_its_row_and_says_why(planned):
 
 def test_values_and_columns_can_be_chosen(planned):
     plan = planned("mae/decoder_depth", values=["1", "8"], columns=["linear"])
-    assert list(plan.places) == [("1", "linear"), ("8", "linear")]
-    assert plan.reasons["2", "linear"] == "not asked for"
+    assert [run.cells for run in plan.runs] == [(("1", "linear"),), (("8", "linear"),)]
     assert [list(run.config.evaluations) for run in plan.runs] == [["linear_probe"]] * 2
+
+
+def test_the_number_of_a_value_that_is_not_asked_for_is_still_looked_for(planned):
+    asked, whole = planned("mae/decoder_depth", values=["1"]), planned("mae/decoder_depth")
+    assert asked.places == whole.places
+
+
+def test_where_the_samples_of_other_columns_lie_need_not_be_said(planned, data):
+    del data["k400"]
+    plan = planned("videomae/loss", "full", columns=["ssv2"])
+    assert plan.reasons["L1", "k400"] == "not asked for"
 
 
 def test_a_value_waits_for_the_weights_of_another_run(planned, tmp_path):
@@ -134,8 +147,46 @@ def test_a_data_set_that_nobody_named_is_asked_for(planned, data):
 
 
 def test_the_cost_of_every_run_and_of_all_is_told(planned):
-    *runs, last = describe_plan(planned("mae/decoder_depth", values=["1", "8"], columns=["finetune"]))
-    assert [line.partition("  ")[2].partition(";")[0] for line in runs[:2]] == ["1", "8"]
-    assert "samples seen" in runs[0]
-    assert "2, finetune: not asked for" in runs
+    first, second, last = describe_plan(planned("mae/decoder_depth", values=["1", "8"], columns=["finetune"]))
+    assert [line.partition("  ")[2].partition(";")[0] for line in (first, second)] == ["1", "8"]
+    assert "samples seen" in first
     assert last.startswith("2 runs, one after the other; in all ")
+
+
+TRANSFER = """\
+title: Transfer
+source: arXiv 2203.12602, table 4
+heading: pretrained on
+axis: [weights]
+columns:
+  finetune:
+    {heading: top-1, data: in1k, recipe: pretrain/in1k, mini: studies/base_mae_mini, evaluation: finetune}
+values:
+  the same: {published: {finetune: 60.0}}
+  another set:
+    pretraining: {data: k400, recipe: pretrain/k400, mini: other.yaml}
+    published: {finetune: 50.0}
+"""
+OTHER = """\
+extends: studies/base_mae_mini.yaml
+name: other
+data: {catalog: "drawn://glyphs?samples=100&seed=9"}
+"""
+
+
+def test_a_value_that_waited_is_evaluated_on_the_weights_that_another_run_left(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "transfer.yaml").write_text(TRANSFER)
+    (tmp_path / "other.yaml").write_text(OTHER)
+    request = StudyRequest(name="transfer.yaml", scale="mini", storage=str(tmp_path / "runs"))
+    study = load_study("transfer.yaml")
+    first = plan_study(study, request)
+    [own, other] = first.runs
+    assert (other.config.name, other.cells, first.is_final) == ("other", (), False)
+    export(Path(other.uri), other.config)
+    later = plan_study(study, request)
+    assert later.is_final
+    [run] = [run for run in later.runs if run.uri not in (own.uri, other.uri)]
+    assert run.config.weights == other.uri
+    assert run.config.data == own.config.data
+    assert run_labels(run) == ["another set"]

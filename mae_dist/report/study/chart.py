@@ -36,13 +36,14 @@ def study_plot(table: Table) -> Html | None:
     if not panes:
         return None
     labels = [row["label"] for row in table["rows"]]
+    is_ordered = all(re.fullmatch(r"[\d.]+", label) for label in labels)
     default = next((place for place, row in enumerate(table["rows"]) if row["is_default"]), None)
 
     def draw(figure: Figure) -> None:
         all_axes = figure.subplots(len(panes), 1, sharex=True, squeeze=False)[:, 0]
         for axes, (heading, series) in zip(all_axes, panes, strict=True):
             for name, points in series:
-                _series(axes, name, points)
+                _series(axes, name, points, is_joined=is_ordered)
             what = " and ".join(name for name, _ in series)
             axes.set_title(f"{heading}, %: {what}", **TITLE)
             axes.yaxis.set_major_locator(MaxNLocator(nbins=4))
@@ -77,10 +78,11 @@ def _points(cells: Sequence[Mapping[str, Any]], name: str) -> list[tuple[int, fl
     return points
 
 
-def _series(axes: Axes, name: str, points: list[tuple[int, float, float]]) -> None:
+def _series(axes: Axes, name: str, points: list[tuple[int, float, float]], *, is_joined: bool) -> None:
     places, values, errors = zip(*points, strict=True)
     colour, marker = (PUBLISHED, "D") if name == "published" else (PRETRAINED, "o")
-    axes.plot(places, values, color=colour, linewidth=0.9, alpha=0.5)
+    if is_joined:
+        axes.plot(places, values, color=colour, linewidth=0.9, alpha=0.5)
     axes.plot(places, values, marker, color=colour, markersize=5)
     if any(errors):
         axes.errorbar(places, values, yerr=errors, fmt="none", ecolor=colour, elinewidth=1.1, capsize=2.5)

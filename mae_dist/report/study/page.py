@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mae_dist.report import wording
 from mae_dist.report.blocks import definitions, section
 from mae_dist.report.blocks import table as html_table
 from mae_dist.report.html import document
@@ -46,12 +45,15 @@ def _results(table: Table) -> Html:
     written = []
     for row, cells in zip(table["rows"], rows, strict=True):
         chip = tag("span", "the paper's choice", class_="chip complete") if row["is_default"] else None
-        changed = tag("span", ", ".join(row["settings"]) or "the recipe as it is", class_="sub")
+        is_run = any(cell["run_directory"] for cell in row["cells"].values())
+        how = ", ".join(row["settings"]) or "the recipe as it is"
+        changed = tag("span", how, class_="sub") if is_run else None
         first = tag("th", row["label"], " " if chip else None, chip, changed, scope="row")
         shown = zip(headings[1:], cells[1:], strict=True)
         written.append(tag("tr", first, *[tag("td", cell, data_label=name) for name, cell in shown]))
+    metric = table["metric"]
     lead = (
-        f"{wording.label(table['metric'])} in percent, ± one standard error; the difference is ours less the "
+        f"{metric[:1].upper()}{metric[1:]} in percent, ± one standard error; the difference is ours less the "
         "published number, in percentage points. ≈ is read off a figure of the paper."
     )
     return section("Table", tag("p", lead, class_="lead"), html_table(headings, written, class_="stack"))
