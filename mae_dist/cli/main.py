@@ -37,6 +37,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "recipes": ("list the packaged recipes", "mae_dist.cli.recipes"),
     "config": ("show a recipe with every value filled in, or every field there is", "mae_dist.cli.config"),
     "sizes": ("list the named models with parameters and multiply-adds", "mae_dist.cli.sizes"),
+    "plan": (
+        "work out memory, speed, decode CPUs, time and cost of a training on given GPUs",
+        "mae_dist.cli.plan",
+    ),
 }
 """name: (what it does, module)."""
 
