@@ -42,6 +42,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "config": ("show a recipe with every value filled in, or every field there is", "mae_dist.cli.config"),
     "sizes": ("list the named models with parameters and multiply-adds", "mae_dist.cli.sizes"),
     "lint": ("say what in a recipe is allowed and yet not as in the papers", "mae_dist.cli.lint"),
+    "plan": (
+        "work out memory, speed, decode CPUs, time and cost of a training on given GPUs",
+        "mae_dist.cli.plan",
+    ),
 }
 """name: (what it does, module)."""
 
