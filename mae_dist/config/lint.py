@@ -12,7 +12,17 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
-from mae_dist.config import actions, crops, engines, finetuning, frozen, kept, masks, sources
+from mae_dist.config import (
+    actions,
+    channels,
+    crops,
+    engines,
+    finetuning,
+    frozen,
+    kept,
+    masks,
+    sources,
+)
 from mae_dist.config.optimisation import OptimConfig, TrainConfig
 from mae_dist.config.probing import FROZEN_SECTIONS
 from mae_dist.config.schema import EvaluationConfig, RunConfig
@@ -71,6 +81,12 @@ def _grid(config: RunConfig) -> Iterator[Finding]:
                 f"must be a multiple of {unit}, the {'tubelet' if name == 'frames' else 'patch'} of "
                 f"{config.model.size}, got {given}; {_multiples(given, unit)} would do",
             )
+    if architecture.positions == "sincos_2d" and config.input.frames > architecture.tubelet:
+        yield (
+            "input.frames",
+            f"{config.input.frames}, but {config.model.size} tells no frames apart; {architecture.tubelet} "
+            "would do, or a videomae_* size",
+        )
 
 
 def _decoder(config: RunConfig) -> Iterator[Finding]:
@@ -127,11 +143,6 @@ def _evaluation_sampling(config: RunConfig, evaluation: EvaluationConfig) -> Ite
             "sampling",
             f"uniform does not use input.sample_fps, got {config.input.sample_fps}; null there, or dense",
         )
-
-
-def _pixels(config: RunConfig) -> Iterator[Finding]:
-    if min(config.input.std) <= 0:
-        yield "input.std", f"must be greater than 0, got {list(config.input.std)}"
 
 
 def _shares(config: RunConfig) -> Iterator[Finding]:
@@ -286,7 +297,7 @@ _TRAIN = (*_ENGINE, "train.ema", "train.compile")
 _DETECTION = ("protocol", "augment", "head", "views", "labels_per_class", "train.compile", "sampling")
 SHARED = frozenset(
     {"resources.workers", "model.size", "data.mix", "data.labelled", *_ENGINE}
-    | {"input.sampling", "input.sample_fps", "checkpoint.keep_every"}
+    | {"input.sampling", "input.sample_fps", "input.channels", "checkpoint.keep_every"}
 )
 
 CHECKS = (
@@ -297,7 +308,8 @@ CHECKS = (
     Check(("model",), _decoder),
     Check(("model", "input.frames", "input.height", "input.width", "mask"), _mask),
     Check(("input.sampling", "input.sample_fps"), _sampling),
-    Check(("input.std",), _pixels),
+    Check(("input.channels", "input.mean", "input.std"), channels.pixel_statistics),
+    Check(("input.channels", "augment"), lambda config: channels.colour_changes(config, config.augment)),
     Check(("data.cpus_per_task", "resources.cpus_per_worker", "checkpoint.every"), _shares),
     Check((), _finite),
     Check(_BATCH, lambda config: _batch(config.train, config.resources.workers)),
@@ -314,6 +326,9 @@ EVALUATION_CHECKS = (
     EvaluationCheck(_LENGTH, lambda _, evaluation: _length(evaluation.training)),
     EvaluationCheck(("train.optim",), lambda _, evaluation: _optim(evaluation.training.optim)),
     EvaluationCheck(crops.READS, lambda _, evaluation: crops.augment_settings(evaluation.augment)),
+    EvaluationCheck(
+        ("input.channels", "augment"), lambda config, its: channels.colour_changes(config, its.augment)
+    ),
     EvaluationCheck(("model.size", "head"), _head),
     EvaluationCheck(("protocol", "head"), frozen.probe_head),
     EvaluationCheck(("protocol", "train.optim"), frozen.probe_optim),

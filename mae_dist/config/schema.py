@@ -28,7 +28,7 @@ from mae_dist.config.workers import WorkerRange
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InputConfig:
-    """The pixels that one sample becomes: (frames, height, width, 3). An image is a clip of one frame."""
+    """The pixels of one sample: (frames, height, width, channels). An image is a clip of one frame."""
 
     frames: Positive = 1
     frame_stride: Positive = 1
@@ -40,9 +40,11 @@ class InputConfig:
     whole video (TSN; Something-Something)."""
     height: Positive = 224
     width: Positive = 224
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    channels: Positive = 3
+    """Of a pixel. 3: RGB. 1: grey, its brightness. Others are those of the file: arrays (.npy), or 4 RGBA."""
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     """Per-channel mean of pixels in [0, 1], subtracted on the device. Default: ImageNet."""
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,6 +55,8 @@ class ModelConfig:
     decoder_depth: Positive | None = None
     """Blocks in the decoder; null means as the named size has it."""
     decoder_width: Positive | None = None
+    tubelet: Positive | None = None
+    """Frames that one patch spans; null means as the named size has it."""
     encoder_mask_token: bool = False
     """Whether the encoder sees mask tokens in place of hidden patches, which MAE does without (table 1c)."""
     cross_decoder: bool = False
@@ -65,6 +69,7 @@ class ModelConfig:
             self.size,
             decoder_depth=self.decoder_depth,
             decoder_width=self.decoder_width,
+            tubelet=self.tubelet,
             encoder_mask_token=self.encoder_mask_token,
             cross_decoder=self.cross_decoder,
         )
@@ -334,3 +339,8 @@ class RunConfig:
         return self.model.architecture.grid(
             frames=self.input.frames, height=self.input.height, width=self.input.width
         )
+
+    @property
+    def architecture(self) -> Architecture:
+        """The model's, for pixels of this input."""
+        return replace(self.model.architecture, channels=self.input.channels)

@@ -53,7 +53,7 @@ def _card(training: Training, samples: Samples, **about: str) -> native.ModelCar
         if config.mask.predict != "all":
             provenance["Decoder mask"] = f"{config.mask.predict} {config.mask.predict_ratio:g}"
     return native.ModelCard(
-        architecture=config.model.architecture,
+        architecture=config.architecture,
         frames=config.input.frames,
         height=config.input.height,
         width=config.input.width,

@@ -184,7 +184,7 @@ Task = PretrainTask | ClassifyTask | DetectTask
 def build_task(training: Training, *, num_classes: int) -> Task:
     """The module to optimise, initialised from the seed and then from the weights to start from."""
     config = training.config
-    architecture = config.model.architecture
+    architecture = config.architecture
     torch.manual_seed(config.seed)
     if training.protocol is None:
         return PretrainTask(architecture, config.grid, config.input, config.target)
