@@ -22,6 +22,7 @@ from mae_dist.config import (
     kept,
     masks,
     sources,
+    starts,
 )
 from mae_dist.config.optimisation import OptimConfig, TrainConfig
 from mae_dist.config.probing import FROZEN_SECTIONS
@@ -302,6 +303,7 @@ SHARED = frozenset(
 
 CHECKS = (
     Check(("name",), _name),
+    Check(("start", "weights", "model"), starts.start_settings),
     Check(("data.catalog", "data.mix"), sources.one_catalog_or_a_mix),
     Check(("data.mix", "data.labelled"), sources.labelled_is_in_the_mix),
     Check(("model", "input.frames", "input.height", "input.width"), _grid),

@@ -22,6 +22,7 @@ from mae_dist.config.optimisation import ResourcesConfig, TrainConfig
 from mae_dist.config.probing import FROZEN_PROTOCOLS, AttentiveConfig, FeaturesConfig, HeadsConfig, KnnConfig
 from mae_dist.config.quantities import Count, Positive, Share
 from mae_dist.config.resilience import CheckpointConfig, GuardConfig, WatchConfig
+from mae_dist.config.starts import StartConfig
 from mae_dist.config.testing import PublishedResult, RobustnessConfig, ViewsConfig
 from mae_dist.config.workers import WorkerRange
 
@@ -308,6 +309,7 @@ class RunConfig:
     target: TargetConfig = field(default_factory=TargetConfig)
     data: DataConfig
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+    start: StartConfig = field(default_factory=StartConfig)
     train: TrainConfig
     resources: ResourcesConfig = field(default_factory=ResourcesConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
