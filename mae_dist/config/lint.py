@@ -12,21 +12,11 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
-from mae_dist.config import (
-    actions,
-    channels,
-    crops,
-    engines,
-    finetuning,
-    frozen,
-    kept,
-    masks,
-    sources,
-    starts,
-)
+from mae_dist.config import actions, crops, engines, finetuning, frozen, inputs, kept, masks, sources
 from mae_dist.config.optimisation import OptimConfig, TrainConfig
 from mae_dist.config.probing import FROZEN_SECTIONS
 from mae_dist.config.schema import EvaluationConfig, RunConfig
+from mae_dist.config.starts import start_settings
 from mae_dist.config.workers import WorkerRange, divisors, worker_counts
 
 Finding = tuple[str, str]
@@ -82,12 +72,6 @@ def _grid(config: RunConfig) -> Iterator[Finding]:
                 f"must be a multiple of {unit}, the {'tubelet' if name == 'frames' else 'patch'} of "
                 f"{config.model.size}, got {given}; {_multiples(given, unit)} would do",
             )
-    if architecture.positions == "sincos_2d" and config.input.frames > architecture.tubelet:
-        yield (
-            "input.frames",
-            f"{config.input.frames}, but {config.model.size} tells no frames apart; {architecture.tubelet} "
-            "would do, or a videomae_* size",
-        )
 
 
 def _decoder(config: RunConfig) -> Iterator[Finding]:
@@ -303,15 +287,16 @@ SHARED = frozenset(
 
 CHECKS = (
     Check(("name",), _name),
-    Check(("start", "weights", "model"), starts.start_settings),
+    Check(("start", "weights", "model"), start_settings),
     Check(("data.catalog", "data.mix"), sources.one_catalog_or_a_mix),
     Check(("data.mix", "data.labelled"), sources.labelled_is_in_the_mix),
     Check(("model", "input.frames", "input.height", "input.width"), _grid),
+    Check(("model", "input.frames"), inputs.frames_are_told_apart),
     Check(("model",), _decoder),
     Check(("model", "input.frames", "input.height", "input.width", "mask"), _mask),
     Check(("input.sampling", "input.sample_fps"), _sampling),
-    Check(("input.channels", "input.mean", "input.std"), channels.pixel_statistics),
-    Check(("input.channels", "augment"), lambda config: channels.colour_changes(config, config.augment)),
+    Check(("input.channels", "input.mean", "input.std"), inputs.pixel_statistics),
+    Check(("input.channels", "augment"), lambda config: inputs.colour_changes(config, config.augment)),
     Check(("data.cpus_per_task", "resources.cpus_per_worker", "checkpoint.every"), _shares),
     Check((), _finite),
     Check(_BATCH, lambda config: _batch(config.train, config.resources.workers)),
@@ -329,7 +314,7 @@ EVALUATION_CHECKS = (
     EvaluationCheck(("train.optim",), lambda _, evaluation: _optim(evaluation.training.optim)),
     EvaluationCheck(crops.READS, lambda _, evaluation: crops.augment_settings(evaluation.augment)),
     EvaluationCheck(
-        ("input.channels", "augment"), lambda config, its: channels.colour_changes(config, its.augment)
+        ("input.channels", "augment"), lambda config, its: inputs.colour_changes(config, its.augment)
     ),
     EvaluationCheck(("model.size", "head"), _head),
     EvaluationCheck(("protocol", "head"), frozen.probe_head),

@@ -57,7 +57,7 @@ def evaluate_reconstruction(config: RunConfig, *, weights: str, catalog: str, ou
         decoder=config.data.decoder,
         limits=config.data.limits,
     )
-    sums = dict.fromkeys(PREDICTORS, 0.0)
+    sums: dict[str, float] = dict.fromkeys(PREDICTORS, 0.0)
     num_samples = num_tokens = 0
     shown: list[dict[str, np.ndarray]] = []
     faults: list[Fault] = []

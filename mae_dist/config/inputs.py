@@ -1,4 +1,4 @@
-"""Mistakes about the channels of a pixel: statistics that are not theirs, changes that know colours alone."""
+"""Mistakes about the pixels of a sample: how many channels, how many frames; see `lint.py`."""
 
 from __future__ import annotations
 
@@ -21,6 +21,17 @@ def pixel_statistics(config: RunConfig) -> Iterator[Finding]:
             )
     if min(its.std, default=1.0) <= 0:
         yield "input.std", f"must be greater than 0, got {list(its.std)}"
+
+
+def frames_are_told_apart(config: RunConfig) -> Iterator[Finding]:
+    """MAE's positions are of one place in time."""
+    architecture, frames = config.model.architecture, config.input.frames
+    if architecture.positions == "sincos_2d" and frames > architecture.tubelet:
+        yield (
+            "input.frames",
+            f"{frames}, but {config.model.size} tells no frames apart; {architecture.tubelet} would do, or a "
+            "videomae_* size",
+        )
 
 
 def colour_changes(config: RunConfig, augment: AugmentConfig) -> Iterator[Finding]:
