@@ -40,6 +40,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "recipes": ("list the packaged recipes", "mae_dist.cli.recipes"),
     "config": ("show a recipe with every value filled in, or every field there is", "mae_dist.cli.config"),
+    "reconstruct": (
+        "show what a pretrained model makes of images and clips of your own",
+        "mae_dist.cli.reconstruct",
+    ),
     "sizes": ("list the named models with parameters and multiply-adds", "mae_dist.cli.sizes"),
     "lint": ("say what in a recipe is allowed and yet not as in the papers", "mae_dist.cli.lint"),
     "plan": (

@@ -96,6 +96,7 @@ def anchored(config: RunConfig) -> RunConfig:
         config,
         storage=storage.absolute(config.storage),
         weights=config.weights and storage.absolute(config.weights),
+        start=replace(config.start, weights=config.start.weights and storage.absolute(config.start.weights)),
         data=data,
         evaluations=evaluations,
     )
