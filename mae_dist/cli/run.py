@@ -62,10 +62,10 @@ def run(arguments: argparse.Namespace, *, needs: Sequence[str] = ()) -> int:
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2
-    return run_config(_anchored(config), dry_run=arguments.dry_run)
+    return run_config(anchored(config), dry_run=arguments.dry_run)
 
 
-def _anchored(config: RunConfig) -> RunConfig:
+def anchored(config: RunConfig) -> RunConfig:
     """Every path made absolute: the workers of a run stand in folders of their own."""
     from mae_dist import storage
 
@@ -96,6 +96,7 @@ def _anchored(config: RunConfig) -> RunConfig:
         config,
         storage=storage.absolute(config.storage),
         weights=config.weights and storage.absolute(config.weights),
+        start=replace(config.start, weights=config.start.weights and storage.absolute(config.start.weights)),
         data=data,
         evaluations=evaluations,
     )

@@ -18,6 +18,7 @@ from mae_dist.config.load import (
 )
 from mae_dist.config.schema import RunConfig
 from mae_dist.config.sections import dotted_fields, is_required
+from mae_dist.config.studies import StudyConfig
 from mae_dist.config.tree import RECIPES, recipe_names
 from mae_dist.config.workers import WorkerRange
 from tests.config.small import CATALOG, SMALL, mistakes, samples
@@ -167,7 +168,8 @@ def test_equal_configs_have_equal_digests_and_different_ones_do_not():
 
 
 def test_every_required_field_has_a_stand_in():
-    required = {field.name for _, _, field in dotted_fields(RunConfig) if is_required(field)}
+    fields = [*dotted_fields(RunConfig), *dotted_fields(StudyConfig)]
+    required = {field.name for _, _, field in fields if is_required(field)}
     assert required == set(STAND_INS)
 
 

@@ -289,3 +289,9 @@ def _finish(fake_run: FakeRun) -> FakeRun:
     fake_run.write_reconstruction()
     fake_run.finish()
     return fake_run
+
+
+@pytest.fixture
+def read_page() -> Callable[[str], PageReader]:
+    """Reads a page that was written elsewhere."""
+    return PageReader
