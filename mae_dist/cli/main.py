@@ -36,6 +36,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "prepare": ("write a data set once more, small and quick to decode", "mae_dist.cli.prepare"),
     "recipes": ("list the packaged recipes", "mae_dist.cli.recipes"),
     "config": ("show a recipe with every value filled in, or every field there is", "mae_dist.cli.config"),
+    "weights": (
+        "look into weights of any dialect, convert, check and export them",
+        "mae_dist.cli.weights",
+    ),
     "sizes": ("list the named models with parameters and multiply-adds", "mae_dist.cli.sizes"),
 }
 """name: (what it does, module)."""

@@ -11,6 +11,7 @@ from mae_dist import storage
 from mae_dist.config.geometry import ARCHITECTURES
 from mae_dist.config.schema import RunConfig
 from mae_dist.model.weights.header import (
+    ENCODER,
     MASKED_AUTOENCODER,
     WeightsError,
     exported_weights,
@@ -20,30 +21,35 @@ from mae_dist.model.weights.header import (
 from mae_dist.orchestrate.job import Job
 from mae_dist.orchestrate.step import PRETRAINING, Demand, Step
 
-ENCODER = ("patch", "tubelet", "encoder", "positions", "class_token", "key_bias")
-"""Of an architecture, what makes up the encoder; evaluations need no decoder."""
+ENCODER_FIELDS = ("patch", "tubelet", "encoder", "class_token", "key_bias")
+"""Of an architecture, what makes up the encoder beside positions; evaluations need no decoder."""
 
 
-def identify_weights(config: RunConfig) -> tuple[str, list[str]]:
-    """The sha256 of the weights given, and by field what keeps them from being evaluated by this recipe.
+def identify_weights(config: RunConfig) -> tuple[dict[str, str], list[str]]:
+    """What stands for the weights given, and by field what keeps them from being evaluated by this recipe.
 
-    Raises StorageError if they cannot be read, WeightsError if they are no export of a pretraining.
+    Their sha256 is called "weights"; those that are an encoder alone have a "decoder" besides, "none".
+    Raises StorageError if they cannot be read, WeightsError if they are no weights of ours.
     """
     assert config.weights is not None
     uri = weights_file(config.weights)
     data = storage.read_bytes(uri)
     try:
-        card = read_card(data, MASKED_AUTOENCODER)
+        card = read_card(data, MASKED_AUTOENCODER, ENCODER)
     except WeightsError as error:
-        raise WeightsError(f"{uri}: {error}; give the export/model.safetensors of a run") from None
-    return hashlib.sha256(data).hexdigest(), list(_misfits(card, config))
+        raise WeightsError(
+            f"{uri}: {error}; give the export/model.safetensors of a run, or convert others' files: "
+            "mae-dist weights convert FILE MODEL.safetensors"
+        ) from None
+    digest = {"weights": hashlib.sha256(data).hexdigest()}
+    return digest | ({} if _has_decoder(card) else {"decoder": "none"}), list(_misfits(card, config))
 
 
 def _misfits(card: Mapping[str, Any], config: RunConfig) -> Iterator[str]:
     theirs, ours = card["architecture"], asdict(config.model.architecture)
-    if any(theirs[part] != ours[part] for part in ENCODER):
+    if not _is_encoder(theirs, ours):
         encoder, known = theirs["encoder"], {size: asdict(its) for size, its in ARCHITECTURES.items()}
-        fitting = [size for size, its in known.items() if all(its[part] == theirs[part] for part in ENCODER)]
+        fitting = [size for size, its in known.items() if _is_encoder(theirs, its)]
         yield (
             f"model.size: the weights are of an encoder of width {encoder['width']}, depth "
             f"{encoder['depth']} and patches of {theirs['patch']} pixels, which is not {config.model.size}; "
@@ -53,8 +59,23 @@ def _misfits(card: Mapping[str, Any], config: RunConfig) -> Iterator[str]:
         given = getattr(config.input, name)
         if list(card[name]) != list(given):
             yield f"input.{name}: the weights were trained with {list(card[name])}, got {list(given)}"
-    if card["target"] != config.target.kind:
+    if theirs["positions"] == "learned" and card["frames"] != config.input.frames:
+        yield (
+            f"input.frames: the positions of the weights were learned on {card['frames']} frames, "
+            f"got {config.input.frames}"
+        )
+    if _has_decoder(card) and card["target"] != config.target.kind:
         yield f"target.kind: the weights predict {card['target']}, got {config.target.kind}"
+
+
+def _is_encoder(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> bool:
+    """Whether an encoder of ours is that of the weights; learned positions stand for any."""
+    same = all(theirs[part] == ours[part] for part in ENCODER_FIELDS)
+    return same and theirs["positions"] in (ours["positions"], "learned")
+
+
+def _has_decoder(card: Mapping[str, Any]) -> bool:
+    return card["architecture"]["decoder"]["depth"] > 0
 
 
 def given_step(job: Job, inputs: Mapping[str, str]) -> Step:

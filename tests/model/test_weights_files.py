@@ -84,3 +84,11 @@ def test_a_file_that_holds_no_weights_by_name_is_refused():
 def test_what_is_cut_short_or_no_file_of_weights_is_refused(data):
     with pytest.raises(WeightsError, match=r"cannot be read as weights alone: \w|neither a safetensors file"):
         open_weights(data)
+
+
+def test_a_safetensors_file_whose_header_has_the_length_of_a_pickles_mark_is_no_pickle():
+    metadata = {"format": "pt", "padding": ""}
+    while save({"w": torch.ones(2)}, metadata=metadata)[0] != 0x80:
+        metadata["padding"] += "."
+    data = save({"w": torch.ones(2)}, metadata=metadata)
+    assert open_weights(data)[1] == metadata
