@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 from dataclasses import replace
 
 import pytest
@@ -10,15 +11,16 @@ import torch
 from safetensors.torch import save
 
 import mae_dist
-from mae_dist.config.geometry import Grid
+from mae_dist.config.geometry import ARCHITECTURES, Grid
 from mae_dist.model.positions import sincos_1d, sincos_2d
 from mae_dist.model.weights.dialects import DIALECTS, detect
 from mae_dist.model.weights.dialects.dialect import Dialect
+from mae_dist.model.weights.exports import digest_of, for_authors
 from mae_dist.model.weights.header import WeightsError
 from mae_dist.model.weights.naming import Part, to_theirs
 from mae_dist.model.weights.reading import read_weights, to_native
 from mae_dist.model.weights.stated import Stated, of_card
-from tests.model.foreign import FOREIGN, Foreign, card_of, drawn, saved, weights_of
+from tests.model.foreign import FOREIGN, Foreign, card_of, drawn, reduced, saved, weights_of
 from tests.model.small import IMAGENET_MEAN, IMAGENET_STD, SMALL_MAE, SMALL_VIDEOMAE
 
 SMALL_INPUT = Stated(frames=4, height=16, width=16)
@@ -138,7 +140,8 @@ def test_a_backbone_of_the_authors_is_found_behind_its_prefix():
 
 def test_a_folder_of_deepspeed_is_a_file_of_weights(tmp_path):
     _, theirs = written(_dialect("VideoMAE (authors)"), "encoder")
-    torch.save({"module": theirs, "epoch": 799}, tmp_path / "mp_rank_00_model_states.pt")
+    beside = {"param_shapes": [{"a": torch.Size([2])}], "sparse_tensor_module_names": set(), "epoch": 799}
+    torch.save({"module": theirs, **beside}, tmp_path / "mp_rank_00_model_states.pt")
     with pytest.raises(WeightsError, match=r"mp_rank_00_model_states.pt: .*heads of a encoder of width 48"):
         mae_dist.load(str(tmp_path))
 
@@ -270,3 +273,16 @@ def test_half_precision_and_broken_numbers_are_told():
     remarks = read_weights(save(half), given=STATED).remarks
     assert "stored as float16; converted to float32" in remarks
     assert "1 tensors hold numbers that are not finite, the first is 'norm.bias'" in remarks
+
+
+@pytest.mark.parametrize("size", sorted(ARCHITECTURES))
+def test_the_heads_of_every_named_size_are_known_by_its_width(size):
+    weights = weights_of(reduced(ARCHITECTURES[size]), "masked_autoencoder")
+    content = torch.load(io.BytesIO(for_authors(weights)["model.pth"]), weights_only=True)
+    card = weights.card
+    read = read_weights(
+        saved({"model": content["model"]}),
+        given=Stated(frames=card.frames, height=card.height, width=card.width),
+    )
+    assert read.card.architecture == weights.card.architecture
+    assert digest_of(read.tensors) == digest_of(weights.tensors)

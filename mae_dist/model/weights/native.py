@@ -23,7 +23,13 @@ from mae_dist.model.mae import MaskedAutoencoder
 from mae_dist.model.positions import interpolated
 from mae_dist.model.transformer import NORM_EPSILON
 from mae_dist.model.weights.files import open_weights
-from mae_dist.model.weights.header import ENCODER, MASKED_AUTOENCODER, WeightsError, check_format
+from mae_dist.model.weights.header import (
+    ENCODER,
+    MASKED_AUTOENCODER,
+    WeightsError,
+    check_format,
+    read_card,
+)
 
 _ENCODER = "encoder."
 
@@ -118,6 +124,11 @@ def encoder_of(weights: Mapping[str, Tensor], card: ModelCard, grid: Grid | None
         own["positions"] = interpolated(own["positions"], card.grid, encoder.grid)
     _fill(encoder, own)
     return encoder
+
+
+def has_learned_positions(data: bytes) -> bool:
+    """Whether the encoder of an export has positions that were learned; its tensors are not looked at."""
+    return read_card(data, MASKED_AUTOENCODER, ENCODER)["architecture"]["positions"] == "learned"
 
 
 def _fill(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
