@@ -30,7 +30,7 @@ def open_weights(data: bytes) -> tuple[dict[str, Any], dict[str, str]]:
     Of safetensors: tensors by name, and text. Of torch.save: a mapping as it was saved, of tensors, numbers,
     text and containers of these, and {}. Raises WeightsError for everything else, having run none of it.
     """
-    if data.startswith((_ZIP, _PICKLE)):
+    if data.startswith((_ZIP, _PICKLE)) and not _begins_as_safetensors(data):
         return _unpickled(data), {}
     try:
         tensors = load(data)
@@ -40,6 +40,15 @@ def open_weights(data: bytes) -> tuple[dict[str, Any], dict[str, str]]:
         ) from error
     # The library reads metadata from paths only.
     return tensors, metadata_of(data)
+
+
+def _begins_as_safetensors(data: bytes) -> bool:
+    """Whether the first 8 bytes are the length of a header that is there.
+
+    The length of one in 32 headers begins with the byte of a pickle; that of a pickle's first bytes is beyond
+    any file.
+    """
+    return data[8:9] == b"{" and int.from_bytes(data[:8], "little") <= len(data) - 8
 
 
 def _unpickled(data: bytes) -> dict[str, Any]:
