@@ -91,6 +91,9 @@ def _anchored(config: RunConfig) -> RunConfig:
         config,
         storage=storage.absolute(config.storage),
         weights=config.weights and storage.absolute(config.weights),
+        target=replace(
+            config.target, tokenizer=config.target.tokenizer and storage.absolute(config.target.tokenizer)
+        ),
         data=data,
         evaluations=evaluations,
     )

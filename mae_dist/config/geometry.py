@@ -64,6 +64,8 @@ class Architecture:
     """Whether mask tokens go through the encoder already, where they cost what patches do (MAE, table 1c)."""
     cross_decoder: bool = False
     """Whether hidden tokens look at the encoder's alone, and not at each other (CrossMAE)."""
+    predicted: int | None = None
+    """Values that are predicted for each hidden token; null: as many as its patch has."""
 
     def grid(self, *, frames: int, height: int, width: int) -> Grid:
         """Token grid of (frames, height, width) pixels; ValueError where a patch does not divide them."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
-from mae_dist.config import actions, crops, engines, finetuning, frozen, kept, masks, sources
+from mae_dist.config import actions, crops, engines, finetuning, frozen, kept, masks, sources, target_rules
 from mae_dist.config.optimisation import OptimConfig, TrainConfig
 from mae_dist.config.probing import FROZEN_SECTIONS
 from mae_dist.config.schema import EvaluationConfig, RunConfig
@@ -297,6 +297,8 @@ CHECKS = (
     Check(("model",), _decoder),
     Check(("model", "input.frames", "input.height", "input.width", "mask"), _mask),
     Check(("input.sampling", "input.sample_fps"), _sampling),
+    Check(target_rules.READS, target_rules.target_settings),
+    Check(target_rules.TOKENIZER_READS, target_rules.tokenizer_settings),
     Check(("input.std",), _pixels),
     Check(("data.cpus_per_task", "resources.cpus_per_worker", "checkpoint.every"), _shares),
     Check((), _finite),

@@ -1,4 +1,4 @@
-"""Weights that a run is given in place of a pretraining: where they lie, whether they fit, and their step."""
+"""Weights that a run is given: in place of a pretraining, with their step, and to make its target with."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from mae_dist.config.geometry import ARCHITECTURES
 from mae_dist.config.schema import RunConfig
 from mae_dist.model.weights.header import (
     MASKED_AUTOENCODER,
+    TOKENIZER,
     WeightsError,
     exported_weights,
     read_card,
@@ -55,6 +56,32 @@ def _misfits(card: Mapping[str, Any], config: RunConfig) -> Iterator[str]:
             yield f"input.{name}: the weights were trained with {list(card[name])}, got {list(given)}"
     if card["target"] != config.target.kind:
         yield f"target.kind: the weights predict {card['target']}, got {config.target.kind}"
+
+
+def identify_tokenizer(config: RunConfig) -> tuple[str, list[str]]:
+    """The sha256 of the target's tokenizer, and by field what keeps it from being predicted by this recipe.
+
+    Raises StorageError if it cannot be read, WeightsError if it is no export of a tokenizer.
+    """
+    assert config.target.tokenizer is not None
+    uri, patch = weights_file(config.target.tokenizer), config.model.architecture.patch
+    data = storage.read_bytes(uri)
+    try:
+        card = read_card(data, TOKENIZER)
+    except WeightsError as error:
+        raise WeightsError(f"{uri}: {error}; give a run of pretrain/tokenizer, or its export") from None
+    problems = []
+    if card["vocabulary"] != config.target.vocabulary:
+        problems.append(
+            f"target.vocabulary: the tokenizer has {card['vocabulary']} codes, got {config.target.vocabulary}"
+        )
+    if card["patch"] != patch:
+        side = card["patch"]
+        problems.append(
+            f"target.tokenizer: gives a code to every {side} x {side} pixels, patches of {config.model.size} "
+            f"are {patch} x {patch}; train one with --set model.size={config.model.size}"
+        )
+    return hashlib.sha256(data).hexdigest(), problems
 
 
 def given_step(job: Job, inputs: Mapping[str, str]) -> Step:

@@ -16,6 +16,10 @@ MASKED_AUTOENCODER = "mae_dist.masked_autoencoder.1"
 """Format of the export of a pretraining."""
 CLASSIFIER = "mae_dist.classifier.1"
 """Format of the export of a fine-tuning."""
+TOKENIZER = "mae_dist.tokenizer.1"
+"""Format of the export of a tokenizer."""
+COMPONENTS = "mae_dist.components.1"
+"""Format of the basis that the target pca is made with."""
 
 
 def exported_weights(run: str) -> str:
