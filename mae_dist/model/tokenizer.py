@@ -80,15 +80,16 @@ class Tokenizer(nn.Module):
             for _ in range(halvings)
             for layer in (nn.ReLU(), nn.ConvTranspose2d(width, width, 4, stride=2, padding=1))
         ]
+        embedding = nn.Conv2d(vocabulary, width, 1)
+        # As torch draws embeddings; drawn as a convolution's, codes differ so little that few are ever used.
+        nn.init.normal_(embedding.weight)
         self.decoder = nn.Sequential(
-            nn.Conv2d(vocabulary, width, 1),
+            embedding,
             *inner,
             *grow,
             nn.ReLU(),
             nn.ConvTranspose2d(width, 3, stride, stride=stride),
         )
-        # As torch draws embeddings; drawn as a convolution's, codes differ so little that few are ever used.
-        nn.init.normal_(self.decoder[0].weight)
 
     def forward(self, images: Tensor, *, temperature: float) -> tuple[Tensor, Tensor]:
         """Images as they come back from codes drawn at a temperature, and the logits (n, V, h, w) of these.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from typing import TypeGuard
 
@@ -49,6 +50,9 @@ def _card(training: Training, samples: Samples, **about: str) -> native.ModelCar
     config = training.config
     provenance = _provenance(training, samples)
     if training.protocol is None:
+        if training.target_file is not None:
+            digest = hashlib.sha256(storage.read_bytes(training.target_file)).hexdigest()
+            provenance["Target made with"] = f"sha256 {digest}"
         if config.target.frames != "same":
             provenance["Target frames"] = config.target.frames
         provenance["Mask"] = f"{config.mask.kind} {config.mask.ratio:g}"

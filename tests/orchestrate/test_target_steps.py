@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -14,6 +16,7 @@ from mae_dist.orchestrate.experiment import run_uri
 from mae_dist.orchestrate.job import Job
 from mae_dist.orchestrate.preflight import PreflightError, check_inputs
 from mae_dist.orchestrate.targets import make_target
+from mae_dist.train.tasks import PretrainTask
 from mae_dist.train.worker import build_task
 from tests.orchestrate.test_experiment import INPUTS, demo, keys_of, steps_of
 from tests.orchestrate.test_preflight import save_catalog
@@ -57,8 +60,10 @@ def tokenizer(tmp_path):
 
     def tokenizer(**changes) -> str:
         torch.manual_seed(0)
-        sizes = {"vocabulary": 8, "width": 4, "blocks": 0, "patch": 4} | changes
-        card = TokenizerCard(**sizes, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+        card = TokenizerCard(
+            vocabulary=8, width=4, blocks=0, patch=4, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)
+        )
+        card = dataclasses.replace(card, **changes)
         run = str(tmp_path / "tokenizer")
         storage.write_bytes(exported_weights(run), to_bytes(tokenizer_of(card).state_dict(), card))
         return run
@@ -101,8 +106,8 @@ def test_a_tokenizer_is_copied_into_the_run_and_predicted_from_there(
     monkeypatch.setattr(experiment, "run_training", lambda training, **_: trained.append(training) or {})
     experiment.run_pretraining(job, str(tmp_path / "run"), inputs)
     task = build_task(trained[0], num_classes=2)
-    predicted = task.model.decoder.prediction.out_features
-    assert predicted == 8
+    assert isinstance(task, PretrainTask)
+    assert task.model.decoder.prediction.out_features == 8
     assert sum(parameter.numel() for parameter in task.target.parameters()) > 0
 
 
