@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from mae_dist.config import masks
+from mae_dist.config.geometry import Grid
 from mae_dist.config.schema import RunConfig
 from mae_dist.config.targets import HOG_CELL
 
 TOKENIZER_READS = ("tokenizer", "target", "evaluations", "weights")
-READS = ("model.size", "input", "mask.predict", "target", "weights")
+READS = ("model.size", "input", "mask", "target", "weights")
 
 
 def target_settings(config: RunConfig) -> Iterator[tuple[str, str]]:
@@ -73,6 +75,15 @@ def _other_frames(config: RunConfig) -> Iterator[tuple[str, str]]:
             "mask.predict",
             f"target.frames centre says already what is predicted, got {config.mask.predict}; all would do",
         )
+    if frames == "centre" and config.mask.kind == "causal":
+        tubelet, its = config.model.architecture.tubelet, config.mask
+        grid = Grid(frames=size.frames // tubelet, rows=1, columns=1)
+        if masks.kept_units(its.kind, grid, its.ratio, its.rounding) > grid.frames // 2:
+            yield (
+                "target.frames",
+                f"centre is a frame that mask.kind causal always shows at mask.ratio {its.ratio}; a ratio of "
+                "at least 0.5 would do",
+            )
     if frames == "double" and size.sampling == "uniform":
         yield "target.frames", "double needs input.sampling dense, whose frames have a stride; same would do"
     elif frames == "double" and size.sample_fps is None and size.frame_stride % 2:

@@ -53,6 +53,11 @@ CATALOG = "data.catalog=images"
         ),
         (
             "k400",
+            ["target.frames=centre", "mask={kind: causal, ratio: 0.25}"],
+            "target.frames: centre is a frame that mask.kind causal always shows at mask.ratio 0.25; a ratio",
+        ),
+        (
+            "k400",
             ["target.frames=double", "input.frame_stride=3"],
             "input.frame_stride: must be even for target.frames double, which halves it, got 3; 4 would do",
         ),
@@ -98,6 +103,7 @@ def test_weights_that_are_given_need_no_tokenizer():
         ["target={kind: hog}"],
         ["target={kind: token, tokenizer: runs/tokenizer}"],
         ["target.frames=centre"],
+        ["target.frames=centre", "mask={kind: causal, ratio: 0.5}"],
         ["target.frames=double"],
         ["target.frames=double", "input.sample_fps=7.5", "input.frame_stride=1"],
     ],

@@ -56,8 +56,8 @@ class TargetMaker(nn.Module):
         self._target = target
         self._patch, self._tubelet = architecture.patch, target.num_frames(architecture.tubelet)
         self._per_frame = grid.per_frame
-        # The middle frame, number T // 2 of the input, lies in the middle slot or opens the one behind it.
-        slot = grid.frames * architecture.tubelet // 2 // architecture.tubelet
+        # Frame T // 2 of the input lies in slot T // 2 // tubelet, which is this one.
+        slot = grid.frames // 2
         centre = torch.arange(slot * grid.per_frame, (slot + 1) * grid.per_frame)
         self.register_buffer("centre", centre if target.frames == "centre" else None, persistent=False)
 
