@@ -1,4 +1,4 @@
-"""Mistakes about what is predicted; see `lint.py`."""
+"""Mistakes about what is predicted; see `contradictions.py`."""
 
 from __future__ import annotations
 
@@ -9,13 +9,10 @@ from mae_dist.config.geometry import Grid
 from mae_dist.config.schema import RunConfig
 from mae_dist.config.targets import HOG_CELL
 
-TOKENIZER_READS = ("tokenizer", "target", "evaluations", "weights")
-READS = ("model.size", "input", "mask", "target", "weights")
-
 
 def target_settings(config: RunConfig) -> Iterator[tuple[str, str]]:
     """Targets that this model, input and mask cannot have."""
-    target, architecture = config.target, config.model.architecture
+    target, architecture = config.target, config.architecture
     if target.kind == "hog" and architecture.patch % HOG_CELL:
         yield (
             "target.kind",
@@ -23,7 +20,7 @@ def target_settings(config: RunConfig) -> Iterator[tuple[str, str]]:
             f"{config.model.size} are {architecture.patch} x {architecture.patch}; choose another "
             "model.size, or another target",
         )
-    most = target.num_frames(architecture.tubelet) * architecture.patch**2 * 3
+    most = target.num_frames(architecture.tubelet) * architecture.patch**2 * architecture.channels
     if target.kind == "pca" and target.components > most:
         yield "target.components", f"a patch has {most} values, got {target.components}; at most that many"
     if target.kind == "pca" and target.basis_patches < target.components:
@@ -62,6 +59,11 @@ def tokenizer_settings(config: RunConfig) -> Iterator[tuple[str, str]]:
         )
     if config.weights is not None:
         yield "weights", "does not go with tokenizer, which trains weights of its own; leave one of them out"
+    if config.start.weights is not None:
+        yield (
+            "start.weights",
+            "does not go with tokenizer, which begins as it is drawn; leave one out",
+        )
     if config.target.is_made or config.target.frames != "same":
         yield "target", "does not go with tokenizer, which predicts nothing; leave one of them out"
 
@@ -92,3 +94,10 @@ def _other_frames(config: RunConfig) -> Iterator[tuple[str, str]]:
             f"must be even for target.frames double, which halves it, got {size.frame_stride}; "
             f"{size.frame_stride + 1} would do",
         )
+
+
+TARGET_RULES = (
+    (("model", "input", "mask", "target", "weights"), target_settings),
+    (("tokenizer", "target", "evaluations", "start", "weights"), tokenizer_settings),
+)
+"""The fields that each reads, and the rule."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from mae_dist.config.geometry import Architecture
 from mae_dist.config.quantities import Positive
 
 TargetKind = Literal["pixel", "norm_pixel_mae", "norm_pixel_videomae", "pca", "hog", "token"]
@@ -23,7 +24,6 @@ MADE = ("pca", "token")
 HOG_CELL = 8
 HOG_BINS = 9
 """Side of a cell in pixels and orientations told apart: MaskFeat, arXiv 2112.09133, section 3.2."""
-CHANNELS = 3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,17 +65,16 @@ class TargetConfig:
         """Frames that the target of one token spans, for a model whose patches span `tubelet`."""
         return {"same": tubelet, "centre": 1, "double": 2 * tubelet}[self.frames]
 
-    def num_values(self, *, patch: int, tubelet: int) -> int | None:
-        """Numbers that the decoder predicts for one token, for patches of this side and so many frames; None:
-        as many as the patch has."""
+    def num_values(self, architecture: Architecture) -> int | None:
+        """Numbers that the decoder predicts for one token; None: as many as its patch has."""
         if self.gives_pixels:
             return None
-        frames = self.num_frames(tubelet)
+        frames, patch = self.num_frames(architecture.tubelet), architecture.patch
         match self.kind:
             case "pca":
                 return self.components
             case "hog":
-                return frames * (patch // HOG_CELL) ** 2 * CHANNELS * HOG_BINS
+                return frames * (patch // HOG_CELL) ** 2 * architecture.channels * HOG_BINS
             case "token":
                 return frames * self.vocabulary
-        return frames * patch**2 * CHANNELS
+        return frames * patch**2 * architecture.channels

@@ -8,7 +8,8 @@ file of their own, which holds what it takes to use them. Other tokenizers are r
 bear the names of `Tokenizer.state_dict()`, and the metadata a card of this format. A file that would have to
 be run to be read, as DALL-E's own is, is not opened at all.
 
-Letters: n images, B samples, T frames, H, W pixels, N tokens of a clip, F frames of a patch, V codes.
+Letters: n images, B samples, T frames, H, W pixels, C channels, N tokens of a clip, F frames of a patch,
+V codes.
 """
 
 from __future__ import annotations
@@ -35,9 +36,9 @@ class TokenizerCard:
     width: int
     blocks: int
     patch: int
-    mean: tuple[float, float, float]
+    mean: tuple[float, ...]
     """Of pixels in [0, 1], per channel; inputs are (pixels - mean) / std."""
-    std: tuple[float, float, float]
+    std: tuple[float, ...]
     provenance: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -56,9 +57,9 @@ class Residual(nn.Module):
 
 
 class Tokenizer(nn.Module):
-    """Encoder and decoder; images are normalised, (n, 3, H, W), with H and W multiples of the patch."""
+    """Encoder and decoder; images are normalised, (n, C, H, W), with H and W multiples of the patch."""
 
-    def __init__(self, *, vocabulary: int, width: int, blocks: int, patch: int) -> None:
+    def __init__(self, *, vocabulary: int, width: int, blocks: int, patch: int, channels: int = 3) -> None:
         super().__init__()
         halvings, stride = strides(patch)
         inner = [Residual(width) for _ in range(blocks)]
@@ -68,7 +69,7 @@ class Tokenizer(nn.Module):
             for layer in (nn.ReLU(), nn.Conv2d(width, width, 4, stride=2, padding=1))
         ]
         self.encoder = nn.Sequential(
-            nn.Conv2d(3, width, stride, stride=stride),
+            nn.Conv2d(channels, width, stride, stride=stride),
             *shrink,
             *inner,
             nn.ReLU(),
@@ -88,7 +89,7 @@ class Tokenizer(nn.Module):
             *inner,
             *grow,
             nn.ReLU(),
-            nn.ConvTranspose2d(width, 3, stride, stride=stride),
+            nn.ConvTranspose2d(width, channels, stride, stride=stride),
         )
 
     def forward(self, images: Tensor, *, temperature: float) -> tuple[Tensor, Tensor]:
@@ -128,7 +129,7 @@ def load_codes(data: bytes) -> PatchCodes:
 
 
 def as_images(frames_BTHWC: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """uint8 frames as normalised images, float32 (B * T, 3, H, W)."""
+    """uint8 frames as normalised images, float32 (B * T, C, H, W)."""
     pixels = (frames_BTHWC.flatten(0, 1).float() / 255 - mean) / std
     return pixels.permute(0, 3, 1, 2)
 
@@ -139,18 +140,25 @@ def strides(patch: int) -> tuple[int, int]:
     return halvings, patch // 2**halvings
 
 
-def multiply_adds(*, vocabulary: int, width: int, blocks: int, patch: int, places: int) -> int:
+def multiply_adds(card: TokenizerCard, places: int) -> int:
     """Of the convolutions of encoder and decoder together, for one image of so many patches."""
-    halvings, stride = strides(patch)
-    inner = blocks * (9 + 1) * width * width + vocabulary * width
+    halvings, stride = strides(card.patch)
+    width = card.width
+    inner = card.blocks * (9 + 1) * width * width + card.vocabulary * width
     # Every convolution with stride 2 gives a quarter of the places of the one before it.
     halved = sum(4**times for times in range(halvings)) * 16 * width * width
-    return 2 * places * (inner + halved + 4**halvings * stride**2 * 3 * width)
+    return 2 * places * (inner + halved + 4**halvings * stride**2 * len(card.mean) * width)
 
 
 def tokenizer_of(card: TokenizerCard) -> Tokenizer:
     """A tokenizer with weights as torch draws them."""
-    return Tokenizer(vocabulary=card.vocabulary, width=card.width, blocks=card.blocks, patch=card.patch)
+    return Tokenizer(
+        vocabulary=card.vocabulary,
+        width=card.width,
+        blocks=card.blocks,
+        patch=card.patch,
+        channels=len(card.mean),
+    )
 
 
 def to_bytes(weights: Mapping[str, Tensor], card: TokenizerCard) -> bytes:
@@ -163,7 +171,7 @@ def card_markdown(card: TokenizerCard) -> str:
     """The card for people, as Markdown."""
     rows = {
         "Codes": f"{card.vocabulary}, one per {card.patch} x {card.patch} pixels",
-        "Normalisation": f"(pixels in [0, 1] - {card.mean}) / {card.std}, RGB",
+        "Normalisation": f"(pixels in [0, 1] - {card.mean}) / {card.std}",
         "Convolutions": f"width {card.width}, {card.blocks} residual blocks on either side",
         **card.provenance,
     }

@@ -29,7 +29,7 @@ def make_basis(training: Training) -> tuple[bytes, float]:
 def _patches(training: Training) -> Iterator[Tensor]:
     """Normalised patches (n, P) of one block of the stream after the other, as many as the config says."""
     config = training.config
-    target, architecture = config.target, config.model.architecture
+    target, architecture = config.target, config.architecture
     mean, std = torch.tensor(config.input.mean), torch.tensor(config.input.std)
     samples, spec = training.training_samples(), replace(training.stream(), mask=None)
     missing = target.basis_patches

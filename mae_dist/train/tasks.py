@@ -65,8 +65,8 @@ class PretrainTask(nn.Module):
         made: bytes | None = None,
     ) -> None:
         super().__init__()
-        predicted = target.num_values(patch=architecture.patch, tubelet=architecture.tubelet)
-        self.model = MaskedAutoencoder(replace(architecture, predicted=predicted), grid)
+        decoded = replace(architecture, predicted=target.num_values(architecture))
+        self.model = MaskedAutoencoder(decoded, grid)
         self.pixels = PatchInput(architecture, inputs)
         self.target = TargetMaker(target, architecture, grid, made)
 

@@ -110,8 +110,8 @@ class Training:
     @property
     def architecture(self) -> Architecture:
         """The model with a decoder that predicts what the target says."""
-        its = self.config.model.architecture
-        return replace(its, predicted=self.config.target.num_values(patch=its.patch, tubelet=its.tubelet))
+        its = self.config.architecture
+        return replace(its, predicted=self.config.target.num_values(its))
 
     @property
     def tokenizer_card(self) -> TokenizerCard:
@@ -210,15 +210,7 @@ class Training:
             forward = forward_multiply_adds(architecture, grid, num_classes=num_classes)
             return training_operations(forward, is_encoder_frozen=protocol.protocol == "linear_probe")
         if config.tokenizer is not None:
-            its = self.tokenizer_card
-            for_image = multiply_adds(
-                vocabulary=its.vocabulary,
-                width=its.width,
-                blocks=its.blocks,
-                patch=its.patch,
-                places=grid.per_frame,
-            )
-            return 2 * 3 * config.input.frames * for_image
+            return 2 * 3 * config.input.frames * multiply_adds(self.tokenizer_card, grid.per_frame)
         is_centre = config.target.frames == "centre"
         forward = forward_multiply_adds(
             architecture,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from mae_dist.config.geometry import ARCHITECTURES
 from mae_dist.config.load import load
 from mae_dist.config.targets import TargetConfig
 from tests.config.small import mistakes
@@ -79,6 +80,10 @@ def test_a_target_that_cannot_be_had_is_named(recipe, settings, problem):
         ("tokenizer.vocabulary=1", "tokenizer.vocabulary: must be at least 2, got 1"),
         ("weights=runs/mae", "weights: does not go with tokenizer, which trains weights of its own"),
         (
+            "start.weights=runs/mae",
+            "start.weights: does not go with tokenizer, which begins as it is drawn",
+        ),
+        (
             "target.kind=pca",
             "target: does not go with tokenizer, which predicts nothing; leave one of them out",
         ),
@@ -122,4 +127,4 @@ def test_targets_of_the_papers_fit_their_recipes(settings):
     ],
 )
 def test_an_image_of_16_pixels_patches_has_the_papers_values(target, values):
-    assert target.num_values(patch=16, tubelet=1) == values
+    assert target.num_values(ARCHITECTURES["mae_base"]) == values

@@ -74,7 +74,7 @@ def test_a_target_has_as_many_values_as_the_config_says(kind, frames):
     seen = patchify(maker.seen(decoded), patch=8, tubelet=2)
     ids, _ = maker.places(keep(GRID, 8, num_samples=1), None, seen.shape[1])
     values = maker(decoded, seen, ids, MEAN, STD).shape[-1]
-    assert values == (target.num_values(patch=8, tubelet=2) or 2 * 8 * 8 * 3)
+    assert values == (target.num_values(architecture) or 2 * 8 * 8 * 3)
 
 
 def test_gradients_are_those_of_the_whole_picture_around_a_patch():

@@ -96,7 +96,7 @@ def test_other_files_are_refused_and_none_is_run(data, message):
 
 @pytest.mark.parametrize("patch", [4, 14, 16])
 def test_operations_are_those_that_torch_counts(patch):
-    sizes = {"vocabulary": 32, "width": 8, "blocks": 2, "patch": patch}
+    card = dataclasses.replace(CARD, vocabulary=32, blocks=2, patch=patch)
     with FlopCounterMode(display=False) as counter:
-        Tokenizer(**sizes)(torch.randn(1, 3, 2 * patch, 3 * patch), temperature=1.0)
-    assert counter.get_total_flops() == 2 * multiply_adds(**sizes, places=6)
+        tokenizer_of(card)(torch.randn(1, 3, 2 * patch, 3 * patch), temperature=1.0)
+    assert counter.get_total_flops() == 2 * multiply_adds(card, places=6)

@@ -30,7 +30,7 @@ def open_weights(data: bytes) -> tuple[dict[str, Any], dict[str, str]]:
     Of safetensors: tensors by name, and text. Of torch.save: a mapping as it was saved, of tensors, numbers,
     text and containers of these, and {}. Raises WeightsError for everything else, having run none of it.
     """
-    if data.startswith((_ZIP, _PICKLE)) and not _begins_as_safetensors(data):
+    if not _is_safetensors(data) and data.startswith((_ZIP, _PICKLE)):
         return _unpickled(data), {}
     try:
         tensors = load(data)
@@ -42,13 +42,9 @@ def open_weights(data: bytes) -> tuple[dict[str, Any], dict[str, str]]:
     return tensors, metadata_of(data)
 
 
-def _begins_as_safetensors(data: bytes) -> bool:
-    """Whether the first 8 bytes are the length of a header that is there.
-
-    The length of one in 32 headers begins with the byte of a pickle; that of a pickle's first bytes is beyond
-    any file.
-    """
-    return data[8:9] == b"{" and int.from_bytes(data[:8], "little") <= len(data) - 8
+def _is_safetensors(data: bytes) -> bool:
+    """Whether a header may follow that is as long as the first bytes say; one in 32 begins like a pickle."""
+    return data[8:9] == b"{" and 8 + int.from_bytes(data[:8], "little") <= len(data)
 
 
 def _unpickled(data: bytes) -> dict[str, Any]:
