@@ -94,7 +94,8 @@ def take_a_step(config: RunConfig, evaluation: str | None, batch: dict) -> float
 @pytest.mark.parametrize("name", RUNS)
 def test_a_packaged_run_takes_a_step(name):
     config = load_without_samples(name)
-    loss = take_a_step(config, None, {"clips": clips(config, config.augment), **masks(config)})
+    batch = {"clips": clips(config, config.augment), "block": 0, **masks(config)}
+    loss = take_a_step(config, None, batch)
     # Normalised patches have a variance of one, so that an untrained predictor is off by about that.
     assert 0.5 < loss < 3
 
