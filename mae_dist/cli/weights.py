@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from mae_dist.model.weights.stated import Stated
 
 CLOSE = 1e-4
-"""Of the largest value: what `check` takes for rounding. Half a digit of a wrong epsilon is 1e-5, a wrong
-number of heads or a permuted patch is near 1."""
+"""Of the largest value: what `check` takes for rounding."""
 TO = ("timm", "huggingface", "authors")
 
 
@@ -197,7 +196,10 @@ def _words(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, int):
         return f"{value:,}"
-    return " x ".join(map(str, value)) if isinstance(value, list) else str(value)
+    if isinstance(value, list):
+        # Colours are no sizes.
+        return (" x " if isinstance(value[0], int) else ", ").join(map(str, value))
+    return str(value)
 
 
 def _check(weights: Weights, *, as_json: bool) -> int:

@@ -17,6 +17,7 @@ from mae_dist.model.weights.dialects import DIALECTS, detect
 from mae_dist.model.weights.dialects.dialect import Dialect
 from mae_dist.model.weights.exports import digest_of, for_authors
 from mae_dist.model.weights.header import WeightsError
+from mae_dist.model.weights.location import read_at
 from mae_dist.model.weights.naming import Part, to_theirs
 from mae_dist.model.weights.reading import read_weights, to_native
 from mae_dist.model.weights.stated import Stated, of_card
@@ -286,3 +287,12 @@ def test_the_heads_of_every_named_size_are_known_by_its_width(size):
     )
     assert read.card.architecture == weights.card.architecture
     assert digest_of(read.tensors) == digest_of(weights.tensors)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin", "model.pth", "checkpoint_best"])
+def test_weights_are_found_in_a_folder_or_under_any_name(name, tmp_path):
+    _, theirs = written(_dialect("timm"), "encoder")
+    torch.save({"model": theirs}, tmp_path / name)
+    given = tmp_path / name if name == "checkpoint_best" else tmp_path
+    weights, uri = read_at(str(given), given=STATED)
+    assert (weights.dialect, uri) == ("MAE (authors)", str(tmp_path / name))

@@ -34,6 +34,8 @@ from mae_dist.model.weights.header import (
 _ENCODER = "encoder."
 
 NO_DECODER = Stack(width=0, depth=0, heads=1)
+NOT_KNOWN = "not known"
+"""Target of an encoder of which nobody says what it was trained to predict."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,7 +50,7 @@ class ModelCard:
     """Of pixels in [0, 1], per channel; inputs are (pixels - mean) / std."""
     std: tuple[float, float, float]
     target: str
-    """What the decoder predicts, a key of `TARGETS`."""
+    """What the decoder predicts, a key of `TARGETS`; of an encoder without one perhaps NOT_KNOWN."""
     provenance: Mapping[str, str] = field(default_factory=dict)
 
     @property

@@ -142,6 +142,7 @@ def load_transformers(files: Files) -> tuple[Any, dict[str, Any]]:
     Raises WeightsError should it not take all of the tensors, or want others.
     """
     transformers = importlib.import_module("transformers")
+    transformers.utils.logging.disable_progress_bar()
     config = json.loads(files["config.json"])
     its = transformers.AutoConfig.for_model(**config)
     model, report = getattr(transformers, config["architectures"][0]).from_pretrained(
