@@ -77,7 +77,7 @@ def _stack(
     part = name.split(".")[0]
     if heads is None:
         raise WeightsError(
-            f"the number of heads of a {part} of width {width} is not seen in its tensors, and no published "
+            f"how many heads the {part} of width {width} has is not seen in its tensors, and no published "
             "model has that width; state it (--heads ENCODER,DECODER)"
         )
     if width % heads:
