@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -101,13 +101,13 @@ def _input(text: str) -> tuple[int, ...]:
 
 
 def _colour(text: str) -> tuple[float, ...]:
-    colour = _numbers(text, ",", float, (3,))
+    colour = _numbers(text, ",", float, range(1, 1000))
     if colour is None:
-        raise argparse.ArgumentTypeError(f"expected red, green, blue as in 0.5,0.5,0.5, got {text!r}")
+        raise argparse.ArgumentTypeError(f"expected one number per channel as in 0.5,0.5,0.5, got {text!r}")
     return colour
 
 
-def _numbers(text: str, separator: str, kind: Callable[[str], Any], counts: tuple[int, ...]) -> Any:
+def _numbers(text: str, separator: str, kind: Callable[[str], Any], counts: Collection[int]) -> Any:
     """So many positive numbers; None if the text is something else."""
     try:
         numbers = tuple(map(kind, text.split(separator)))

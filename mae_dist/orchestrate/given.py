@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -42,39 +42,71 @@ def identify_weights(config: RunConfig) -> tuple[dict[str, str], list[str]]:
             "mae-dist weights convert FILE MODEL.safetensors"
         ) from None
     digest = {"weights": hashlib.sha256(data).hexdigest()}
-    return digest | ({} if _has_decoder(card) else {"decoder": "none"}), list(_misfits(card, config))
+    return digest | ({} if has_a_decoder(card) else {"decoder": "none"}), list(_misfits(card, config))
 
 
 def _misfits(card: Mapping[str, Any], config: RunConfig) -> Iterator[str]:
-    theirs, ours = card["architecture"], asdict(config.model.architecture)
-    if not _is_encoder(theirs, ours):
-        encoder, known = theirs["encoder"], {size: asdict(its) for size, its in ARCHITECTURES.items()}
-        fitting = [size for size, its in known.items() if _is_encoder(theirs, its)]
-        yield (
-            f"model.size: the weights are of an encoder of width {encoder['width']}, depth "
-            f"{encoder['depth']} and patches of {theirs['patch']} pixels, which is not {config.model.size}; "
-            + (f"{' or '.join(fitting)} would do" if fitting else "no named size has it")
-        )
-    for name in ("mean", "std"):
-        given = getattr(config.input, name)
-        if list(card[name]) != list(given):
-            yield f"input.{name}: the weights were trained with {list(card[name])}, got {list(given)}"
+    theirs = card["architecture"]
+    yield from wrong_encoder(theirs, config, _serves)
+    yield from wrong_pixels(card, config)
     if theirs["positions"] == "learned" and card["frames"] != config.input.frames:
         yield (
             f"input.frames: the positions of the weights were learned on {card['frames']} frames, "
             f"got {config.input.frames}"
         )
-    if _has_decoder(card) and card["target"] != config.target.kind:
+    if has_a_decoder(card) and card["target"] != config.target.kind:
         yield f"target.kind: the weights predict {card['target']}, got {config.target.kind}"
 
 
-def _is_encoder(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> bool:
-    """Whether an encoder of ours is that of the weights; learned positions stand for any."""
-    same = all(theirs[part] == ours[part] for part in ENCODER_FIELDS)
-    return same and theirs["positions"] in (ours["positions"], "learned")
+Fits = Callable[[Mapping[str, Any], Mapping[str, Any]], bool]
+"""Whether weights of one architecture will do for another, both as plain data."""
 
 
-def _has_decoder(card: Mapping[str, Any]) -> bool:
+def has_same_encoder(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> bool:
+    """Whether two architectures have one encoder, with the same positions."""
+    return _is_alike(theirs, ours) and theirs["positions"] == ours["positions"]
+
+
+def wrong_encoder(theirs: Mapping[str, Any], config: RunConfig, fits: Fits) -> Iterator[str]:
+    """By field, why weights of this architecture will not do, with the named sizes that they would do for."""
+    ours = asdict(config.architecture)
+    if fits(theirs, ours):
+        return
+    if fits(theirs, ours | {"tubelet": theirs["tubelet"]}):
+        yield f"model.tubelet: the weights have {theirs['tubelet']} frames in a patch, got {ours['tubelet']}"
+        return
+    encoder = theirs["encoder"]
+    fitting = [size for size, its in ARCHITECTURES.items() if fits(theirs, asdict(its))]
+    yield (
+        f"model.size: the weights are of an encoder of width {encoder['width']}, depth "
+        f"{encoder['depth']} and patches of {theirs['patch']} pixels, which is not {config.model.size}; "
+        + (f"{' or '.join(fitting)} would do" if fitting else "no named size has it")
+    )
+
+
+def wrong_pixels(card: Mapping[str, Any], config: RunConfig) -> Iterator[str]:
+    """By field, what is another than for the weights: channels, or how they are normalised."""
+    channels = card["architecture"].get("channels", 3)  # older cards are all of RGB
+    if channels != config.input.channels:
+        yield f"input.channels: the weights were trained with {channels}, got {config.input.channels}"
+        return
+    for name in ("mean", "std"):
+        given = getattr(config.input, name)
+        if list(card[name]) != list(given):
+            yield f"input.{name}: the weights were trained with {list(card[name])}, got {list(given)}"
+
+
+def _serves(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> bool:
+    """Whether an encoder of ours can be evaluated with the weights; learned positions stand for any."""
+    return _is_alike(theirs, ours) and theirs["positions"] in (ours["positions"], "learned")
+
+
+def _is_alike(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> bool:
+    return all(theirs[part] == ours[part] for part in ENCODER_FIELDS)
+
+
+def has_a_decoder(card: Mapping[str, Any]) -> bool:
+    """Whether the weights with this card are more than an encoder."""
     return card["architecture"]["decoder"]["depth"] > 0
 
 

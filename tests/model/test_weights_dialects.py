@@ -208,7 +208,7 @@ REFUSALS = {
     ),
     "five channels": (
         lambda: _changed("timm", "encoder", {"patch_embed.proj.weight": torch.ones(48, 5, 4, 4)}),
-        r"patches of 5 channels and 4 x 4 pixels; ours are square, of 3",
+        r"patches of 5 channel\(s\), and mean and std of 3 and 3; state as many \(--mean, --std\)",
     ),
     "positions of another input": (
         lambda: _changed("timm", "encoder", {"pos_embed": torch.ones(1, 16, 48)}),

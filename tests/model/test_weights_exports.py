@@ -236,6 +236,17 @@ def test_both_programs_compute_the_same_from_the_same_weights(architecture, kind
             assert its.reason
 
 
+@pytest.mark.parametrize(
+    ("size", "kind"), [("image", "encoder"), ("image", "masked_autoencoder"), ("clip", "encoder")]
+)
+def test_both_programs_compute_the_same_from_other_channels_than_three(size, kind):
+    its = replace({"image": SMALL_MAE, "clip": SMALL_VIDEOMAE}[size], channels=2)
+    card = replace(card_of(its), mean=(0.4, 0.5), std=(0.2, 0.3))
+    found = {its.library: its for its in parity.compare(weights_of(its, kind, card=card))}
+    assert found["transformers"].largest_difference is not None, found["transformers"].reason
+    assert found["transformers"].largest_difference < 1e-4
+
+
 @pytest.mark.parametrize("architecture", [SMALL_MAE, SMALL_VIDEOMAE], ids=["image", "clip"])
 def test_both_programs_compute_the_same_from_inputs_that_are_not_square(architecture):
     card = card_of(architecture, rows=3, columns=5)

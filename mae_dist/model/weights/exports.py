@@ -67,6 +67,7 @@ def timm_config(weights: Weights) -> dict[str, Any]:
     arguments = {
         "img_size": [card.height, card.width],
         "patch_size": architecture.patch,
+        "in_chans": architecture.channels,
         "embed_dim": encoder.width,
         "depth": encoder.depth,
         "num_heads": encoder.heads,
@@ -74,7 +75,7 @@ def timm_config(weights: Weights) -> dict[str, Any]:
         "global_pool": pool,
     }
     trained = {
-        "input_size": [3, card.height, card.width],
+        "input_size": [architecture.channels, card.height, card.width],
         "mean": list(card.mean),
         "std": list(card.std),
         "num_classes": num_classes,
@@ -137,7 +138,7 @@ def huggingface_config(weights: Weights) -> dict[str, Any]:
         "model_type": model_type,
         "image_size": card.height if card.height == card.width else [card.height, card.width],
         "patch_size": architecture.patch,
-        "num_channels": 3,
+        "num_channels": architecture.channels,
         "layer_norm_eps": NORM_EPSILON,
         "hidden_act": "gelu",
         "hidden_dropout_prob": 0.0,

@@ -4,7 +4,7 @@
     ours:   the state dict of `MaskedAutoencoder`, of `Classifier`, or of an encoder with "encoder." in front
 
 Nothing is left over on either side: a tensor that has no place is a part of another model, and is refused by
-its name. Letters: N tokens of the grid, D width, P values of a patch.
+its name. Letters: N tokens of the grid, D width, C channels, P values of a patch.
 """
 
 from __future__ import annotations
@@ -213,7 +213,7 @@ def _split(
 
 
 def _kernel(weight_DP: Tensor, naming: Naming, architecture: Architecture) -> Tensor:
-    """A linear weight (D, P), channel fastest, as a convolution kernel (D, 3, [tubelet,] patch, patch)."""
+    """A linear weight (D, P), channel fastest, as a convolution kernel (D, C, [tubelet,] patch, patch)."""
     patch, tubelet = architecture.patch, architecture.tubelet
     kernel = rearrange(weight_DP, "d (t h w c) -> d c t h w", t=tubelet, h=patch, w=patch)
     return kernel if naming.has_time else kernel.squeeze(2)

@@ -31,7 +31,8 @@ from mae_dist.model.weights.header import (
     read_card,
 )
 
-_ENCODER = "encoder."
+_ENCODER, _DECODER = "encoder.", "decoder."
+_CHANNELS = {1: "grey", 3: "RGB"}
 
 NO_DECODER = Stack(width=0, depth=0, heads=1)
 NOT_KNOWN = "not known"
@@ -46,9 +47,9 @@ class ModelCard:
     frames: int
     height: int
     width: int
-    mean: tuple[float, float, float]
+    mean: tuple[float, ...]
     """Of pixels in [0, 1], per channel; inputs are (pixels - mean) / std."""
-    std: tuple[float, float, float]
+    std: tuple[float, ...]
     target: str
     """What the decoder predicts, a key of `TARGETS`; of an encoder without one perhaps NOT_KNOWN."""
     provenance: Mapping[str, str] = field(default_factory=dict)
@@ -101,10 +102,12 @@ def from_bytes(
     return tensors, card_from_dict(json.loads(metadata["card"]))
 
 
-def load_masked_autoencoder(data: bytes) -> tuple[MaskedAutoencoder, ModelCard]:
-    """Encoder and decoder of an export, for the card's grid. Raises WeightsError."""
+def load_masked_autoencoder(data: bytes, grid: Grid | None = None) -> tuple[MaskedAutoencoder, ModelCard]:
+    """Encoder and decoder of an export, for `grid` (None: the card's own). Raises WeightsError."""
     weights, card = from_bytes(data)
-    model = MaskedAutoencoder(card.architecture, card.grid)
+    if not any(name.startswith(_DECODER) for name in weights):
+        raise WeightsError("an encoder alone: the file holds no decoder, and nothing can be reconstructed")
+    model = MaskedAutoencoder(card.architecture, grid or card.grid)
     _fill(model, weights)
     return model, card
 
@@ -146,9 +149,10 @@ def _fill(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
 def card_markdown(card: ModelCard) -> str:
     """The card for people, as Markdown."""
     architecture = card.architecture
+    channels = _CHANNELS.get(architecture.channels, f"{architecture.channels} channels")
     rows = {
         "Input": f"{card.frames} x {card.height} x {card.width} pixels (frames, height, width)",
-        "Normalisation": f"(pixels in [0, 1] - {card.mean}) / {card.std}, RGB",
+        "Normalisation": f"(pixels in [0, 1] - {card.mean}) / {card.std}, {channels}",
         "Patch": f"{architecture.tubelet} x {architecture.patch} x {architecture.patch}",
         "Patch vector": "time, row, column, channel; the channel fastest",
         "Encoder": _stack_line(architecture.encoder),

@@ -1,7 +1,9 @@
 """The same weights in two programs: ours, and timm's or transformers', on the same input.
 
 What is compared is what an export's reader would get: the model is built from the export's own config, and
-loaded with its tensors. Letters: B samples, T frames, N tokens, K kept, H hidden, P values of a patch.
+loaded with its tensors.
+
+Letters: B samples, T frames, C channels, N tokens, K kept, H hidden, P values of a patch.
 """
 
 from __future__ import annotations
@@ -61,7 +63,9 @@ def _with(library: str, weights: Weights, seed: int) -> Comparison:
         )
     card = weights.card
     generator = torch.Generator().manual_seed(seed)
-    clips_BTHWC = torch.rand(1, card.frames, card.height, card.width, 3, generator=generator)
+    clips_BTHWC = torch.rand(
+        1, card.frames, card.height, card.width, card.architecture.channels, generator=generator
+    )
     inputs = (clips_BTHWC - torch.tensor(card.mean)) / torch.tensor(card.std)
     with torch.inference_mode():
         what, theirs, keep_BK = run(weights, files, inputs)

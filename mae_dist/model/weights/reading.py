@@ -148,7 +148,7 @@ def _foreign(
         frames=frames,
         height=height,
         width=width,
-        **_pixels(stated.otherwise(family.published)),
+        **_pixels(stated.otherwise(family.published), architecture.channels),
         target=_target(stated, family.published, kind),
         provenance={**(stated.provenance or {}), "Converted from": dialect.name, **provenance}
         | ({"Taken from what is published": ", ".join(unsaid)} if unsaid else {}),
@@ -165,8 +165,13 @@ def _foreign(
     )
 
 
-def _pixels(stated: Stated) -> dict[str, tuple[float, float, float]]:
+def _pixels(stated: Stated, channels: int) -> dict[str, tuple[float, ...]]:
     assert stated.mean is not None and stated.std is not None  # noqa: PT018
+    if not len(stated.mean) == len(stated.std) == channels:
+        raise WeightsError(
+            f"patches of {channels} channel(s), and mean and std of {len(stated.mean)} and "
+            f"{len(stated.std)}; state as many (--mean, --std)"
+        )
     return {"mean": stated.mean, "std": stated.std}
 
 

@@ -28,10 +28,8 @@ def shape_of(
     if kernel is None:
         raise WeightsError(f"no tensor '{naming.kernel}.weight', which embeds patches")
     channels, patch = kernel.shape[1], kernel.shape[-1]
-    if channels != 3 or kernel.shape[-2] != patch:
-        raise WeightsError(
-            f"patches of {channels} channels and {kernel.shape[-2]} x {patch} pixels; ours are square, of 3"
-        )
+    if kernel.shape[-2] != patch:
+        raise WeightsError(f"patches of {kernel.shape[-2]} x {patch} pixels; ours are square")
     tubelet = kernel.shape[2] if naming.has_time else 1
     encoder = _stack(tensors, naming, "encoder.blocks", stated.encoder_heads, family.heads)
     decoder = NO_DECODER
@@ -53,6 +51,7 @@ def shape_of(
         key_bias=naming.key_bias,
         bridge_bias=f"{naming.modules.get('bridge')}.bias" in tensors,
         init=family.init,
+        channels=channels,
     )
     return architecture, (frames, height, width)
 

@@ -29,8 +29,8 @@ class Stated:
     frames: int | None = None
     height: int | None = None
     width: int | None = None
-    mean: tuple[float, float, float] | None = None
-    std: tuple[float, float, float] | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
     target: str | None = None
     """A key of `TARGETS`."""
     classes: tuple[str, ...] | None = None
