@@ -206,6 +206,10 @@ REFUSALS = {
         lambda: _changed("MAE (authors)", "masked_autoencoder", {"decoder_pos_embed": torch.ones(1, 17, 32)}),
         r"decoder_pos_embed: these positions were trained",
     ),
+    "a prediction of something else": (
+        lambda: _changed("MAE (authors)", "masked_autoencoder", {"decoder_pred.weight": torch.ones(9, 32)}),
+        r"its decoder predicts 9 values for a patch, which has 48; take the encoder alone",
+    ),
     "five channels": (
         lambda: _changed("timm", "encoder", {"patch_embed.proj.weight": torch.ones(48, 5, 4, 4)}),
         r"patches of 5 channel\(s\), and mean and std of 3 and 3; state as many \(--mean, --std\)",

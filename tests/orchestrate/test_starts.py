@@ -86,7 +86,7 @@ def test_weights_that_are_not_there_or_no_export_are_named(config, tmp_path):
     (tmp_path / "other.safetensors").write_bytes(b"PK not weights at all")
     assert refusal(config(f"start.weights={tmp_path}/other.safetensors")) == [
         f"start.weights: {tmp_path}/other.safetensors: no safetensors file (21 bytes); give a run "
-        "directory, or a file that a run exported"
+        "directory, a file that a run exported, or one of mae-dist weights convert"
     ]
 
 
@@ -109,6 +109,15 @@ def test_another_encoder_decoder_normalisation_or_target_is_refused_with_what_wo
     ]
 
 
+def test_a_decoder_that_predicts_something_else_is_refused(config, tmp_path):
+    twice = dataclasses.replace(config().architecture, predicted=96)
+    run = export(tmp_path / "run", config(), architecture=twice)
+    assert refusal(config(f"start.weights={run}")) == [
+        "start.parts: all, but the decoder of the weights predicts other frames, or another number of "
+        "values, than target says; encoder would do"
+    ]
+
+
 def test_pixels_of_other_channels_are_refused(config, tmp_path):
     run = export(tmp_path / "grey", config("input.channels=1", "input.mean=[0.5]", "input.std=[0.25]"))
     assert refusal(config(f"start.weights={run}")) == [
@@ -122,7 +131,7 @@ def test_a_fine_tuning_starts_an_encoder_and_no_decoder(config, tmp_path):
     uri = str(tmp_path / "tuned.safetensors")
     storage.write_bytes(uri, classifier.to_bytes(model.state_dict(), its))
     assert refusal(config(f"start.weights={uri}")) == [
-        "start.parts: all, but a fine-tuning leaves no decoder; encoder would do"
+        "start.parts: all, but the weights are an encoder without a decoder; encoder would do"
     ]
     check_inputs(config(f"start.weights={uri}", "start.parts=encoder"))
 

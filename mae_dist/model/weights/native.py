@@ -51,7 +51,7 @@ class ModelCard:
     """Of pixels in [0, 1], per channel; inputs are (pixels - mean) / std."""
     std: tuple[float, ...]
     target: str
-    """What the decoder predicts, a key of `TARGETS`; of an encoder without one perhaps NOT_KNOWN."""
+    """What the decoder predicts, a kind of target (config/targets.py); perhaps NOT_KNOWN of an encoder."""
     provenance: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -83,7 +83,9 @@ def card_from_dict(given: Mapping[str, Any]) -> ModelCard:
 
 def without_decoder(card: ModelCard) -> ModelCard:
     """The card of the encoder alone."""
-    return replace(card, architecture=replace(card.architecture, decoder=NO_DECODER, bridge_bias=False))
+    return replace(
+        card, architecture=replace(card.architecture, decoder=NO_DECODER, bridge_bias=False, predicted=None)
+    )
 
 
 def to_bytes(weights: Mapping[str, Tensor], card: ModelCard) -> bytes:

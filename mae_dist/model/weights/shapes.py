@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from mae_dist.config.geometry import Architecture, Grid, Stack
+from mae_dist.model.encoder import patch_values
 from mae_dist.model.positions import POSITIONS
 from mae_dist.model.weights.dialects.dialect import Family
 from mae_dist.model.weights.header import WeightsError
@@ -53,7 +54,17 @@ def shape_of(
         init=family.init,
         channels=channels,
     )
+    if kind == "masked_autoencoder":
+        _check_prediction(tensors[f"{naming.modules['decoder.prediction']}.weight"], architecture)
     return architecture, (frames, height, width)
+
+
+def _check_prediction(weight: Tensor, architecture: Architecture) -> None:
+    if len(weight) != patch_values(architecture):
+        raise WeightsError(
+            f"its decoder predicts {len(weight)} values for a patch, which has {patch_values(architecture)}; "
+            "take the encoder alone"
+        )
 
 
 def _is_fixed(table: Tensor, family: Family, grid: Grid) -> bool:
