@@ -11,7 +11,7 @@ __version__ = "0.1.0"
 
 
 def load(path: str) -> PretrainedEncoder:
-    """The encoder of a run directory or of an export, ready to `encode`; see model/pretrained.py."""
+    """The encoder of a run, or of weights in any dialect, ready to `encode`; see model/pretrained.py."""
     # Imported here: commands that only read a recipe do without torch.
     from mae_dist.model.pretrained import load_encoder
 

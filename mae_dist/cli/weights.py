@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from mae_dist.model.weights.stated import Stated
 
 CLOSE = 1e-4
-"""Of the largest value: what `check` takes for rounding. Half a digit of a wrong epsilon is 1e-5, a wrong
-number of heads or a permuted patch is near 1."""
+"""Of the largest value: what `check` takes for rounding."""
 TO = ("timm", "huggingface", "authors")
 
 
@@ -102,13 +101,13 @@ def _input(text: str) -> tuple[int, ...]:
 
 
 def _colour(text: str) -> tuple[float, ...]:
-    colour = _numbers(text, ",", float, (3,))
+    colour = _numbers(text, ",", float, range(1, 1000))
     if colour is None:
-        raise argparse.ArgumentTypeError(f"expected red, green, blue as in 0.5,0.5,0.5, got {text!r}")
+        raise argparse.ArgumentTypeError(f"expected one number per channel as in 0.5,0.5,0.5, got {text!r}")
     return colour
 
 
-def _numbers(text: str, separator: str, kind: Callable[[str], Any], counts: tuple[int, ...]) -> Any:
+def _numbers(text: str, separator: str, kind: Callable[[str], Any], counts: Collection[int]) -> Any:
     """So many positive numbers; None if the text is something else."""
     try:
         numbers = tuple(map(kind, text.split(separator)))
@@ -197,7 +196,10 @@ def _words(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, int):
         return f"{value:,}"
-    return " x ".join(map(str, value)) if isinstance(value, list) else str(value)
+    if isinstance(value, list):
+        # Colours are no sizes.
+        return (" x " if isinstance(value[0], int) else ", ").join(map(str, value))
+    return str(value)
 
 
 def _check(weights: Weights, *, as_json: bool) -> int:

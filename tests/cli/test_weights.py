@@ -122,7 +122,7 @@ def test_what_cannot_be_written_is_refused_with_the_reason(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "wrong", [["--heads", "1,2,3"], ["--input", "224"], ["--mean", "1,2"], ["--target", "hog"]]
+    "wrong", [["--heads", "1,2,3"], ["--input", "224"], ["--mean", "1,x"], ["--target", "hog"]]
 )
 def test_statements_that_say_nothing_are_refused(wrong, checkpoint):
     with pytest.raises(SystemExit, match="2"):

@@ -13,12 +13,14 @@ from safetensors.torch import save
 import mae_dist
 from mae_dist.config.geometry import ARCHITECTURES, Grid
 from mae_dist.model.positions import sincos_1d, sincos_2d
-from mae_dist.model.weights.dialects import DIALECTS, detect
-from mae_dist.model.weights.dialects.dialect import Dialect
+from mae_dist.model.weights.dialects import DIALECTS, detect, videomae
+from mae_dist.model.weights.dialects.dialect import VIDEOMAE, Dialect
 from mae_dist.model.weights.exports import digest_of, for_authors
 from mae_dist.model.weights.header import WeightsError
+from mae_dist.model.weights.location import read_at
 from mae_dist.model.weights.naming import Part, to_theirs
 from mae_dist.model.weights.reading import read_weights, to_native
+from mae_dist.model.weights.shapes import shape_of
 from mae_dist.model.weights.stated import Stated, of_card
 from tests.model.foreign import FOREIGN, Foreign, card_of, drawn, reduced, saved, weights_of
 from tests.model.small import IMAGENET_MEAN, IMAGENET_STD, SMALL_MAE, SMALL_VIDEOMAE
@@ -142,7 +144,7 @@ def test_a_folder_of_deepspeed_is_a_file_of_weights(tmp_path):
     _, theirs = written(_dialect("VideoMAE (authors)"), "encoder")
     beside = {"param_shapes": [{"a": torch.Size([2])}], "sparse_tensor_module_names": set(), "epoch": 799}
     torch.save({"module": theirs, **beside}, tmp_path / "mp_rank_00_model_states.pt")
-    with pytest.raises(WeightsError, match=r"mp_rank_00_model_states.pt: .*heads of a encoder of width 48"):
+    with pytest.raises(WeightsError, match=r"mp_rank_00_model_states.pt: .*heads the encoder of width 48"):
         mae_dist.load(str(tmp_path))
 
 
@@ -204,9 +206,13 @@ REFUSALS = {
         lambda: _changed("MAE (authors)", "masked_autoencoder", {"decoder_pos_embed": torch.ones(1, 17, 32)}),
         r"decoder_pos_embed: these positions were trained",
     ),
+    "a prediction of something else": (
+        lambda: _changed("MAE (authors)", "masked_autoencoder", {"decoder_pred.weight": torch.ones(9, 32)}),
+        r"its decoder predicts 9 values for a patch, which has 48; take the encoder alone",
+    ),
     "five channels": (
         lambda: _changed("timm", "encoder", {"patch_embed.proj.weight": torch.ones(48, 5, 4, 4)}),
-        r"patches of 5 channels and 4 x 4 pixels; known: square ones of 3",
+        r"patches of 5 channel\(s\), and mean and std of 3 and 3; state as many \(--mean, --std\)",
     ),
     "positions of another input": (
         lambda: _changed("timm", "encoder", {"pos_embed": torch.ones(1, 16, 48)}),
@@ -245,7 +251,7 @@ def test_targets_and_pools_that_we_have_not_are_refused():
 
 def test_heads_that_nobody_knows_are_asked_for():
     _, theirs = written(_dialect("timm"), "encoder")
-    with pytest.raises(WeightsError, match=r"heads of a encoder of width 48 .* state it \(--heads"):
+    with pytest.raises(WeightsError, match=r"heads the encoder of width 48 .* state it \(--heads"):
         read_weights(save(theirs))
     with pytest.raises(WeightsError, match="5 heads do not divide the width 48 of the encoder"):
         read_weights(save(theirs), given=Stated(encoder_heads=5))
@@ -286,3 +292,23 @@ def test_the_heads_of_every_named_size_are_known_by_its_width(size):
     )
     assert read.card.architecture == weights.card.architecture
     assert digest_of(read.tensors) == digest_of(weights.tensors)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin", "model.pth", "checkpoint_best"])
+def test_weights_are_found_in_a_folder_or_under_any_name(name, tmp_path):
+    _, theirs = written(_dialect("timm"), "encoder")
+    torch.save({"model": theirs}, tmp_path / name)
+    given = tmp_path / name if name == "checkpoint_best" else tmp_path
+    weights, uri = read_at(str(given), given=STATED)
+    assert (weights.dialect, uri) == ("MAE (authors)", str(tmp_path / name))
+
+
+@pytest.mark.parametrize(("width", "heads"), [(1408, 16), (47, 1)])
+def test_an_mlp_whose_width_is_no_simple_multiple_keeps_it(width, heads):
+    """That of VideoMAE V2's ViT-g, and one that its quotient misses by one: int(47 * (6144 / 47))."""
+    shapes = {"patch_embed.proj.weight": (width, 3, 2, 14, 14), "blocks.0.mlp.fc1.weight": (6144, width)}
+    tensors = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
+    stated = Stated() if width in VIDEOMAE.heads else Stated(encoder_heads=heads)
+    its, video = shape_of(tensors, videomae.FINE_TUNED, "classifier", VIDEOMAE, stated)
+    assert int(its.encoder.width * its.encoder.mlp_ratio) == 6144
+    assert (its.patch, its.tubelet, its.encoder.heads, video) == (14, 2, heads, (16, 224, 224))

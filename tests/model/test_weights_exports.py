@@ -202,6 +202,9 @@ def test_what_others_have_no_model_of_is_refused_with_the_reason():
         WeightsError, match="its decoder predicts norm_pixel_videomae, which their model does"
     ):
         WRITERS["huggingface"](other)
+    wide = weights_of(SMALL_MAE, "masked_autoencoder", card=card_of(SMALL_MAE, rows=3, columns=5))
+    with pytest.raises(WeightsError, match="their MAE takes square images alone, got 12 x 20 pixels"):
+        WRITERS["authors"](wide)
     spacetime = weights_of(replace(SMALL_VIDEOMAE, class_token=True, key_bias=True), "encoder")
     for to in WRITERS:
         with pytest.raises(
@@ -231,6 +234,27 @@ def test_both_programs_compute_the_same_from_the_same_weights(architecture, kind
             assert its.largest_difference < 1e-4 * its.largest_value
         else:
             assert its.reason
+
+
+@pytest.mark.parametrize(
+    ("size", "kind"), [("image", "encoder"), ("image", "masked_autoencoder"), ("clip", "encoder")]
+)
+def test_both_programs_compute_the_same_from_other_channels_than_three(size, kind):
+    its = replace({"image": SMALL_MAE, "clip": SMALL_VIDEOMAE}[size], channels=2)
+    card = replace(card_of(its), mean=(0.4, 0.5), std=(0.2, 0.3))
+    found = {its.library: its for its in parity.compare(weights_of(its, kind, card=card))}
+    assert found["transformers"].largest_difference is not None, found["transformers"].reason
+    assert found["transformers"].largest_difference < 1e-4
+
+
+@pytest.mark.parametrize("architecture", [SMALL_MAE, SMALL_VIDEOMAE], ids=["image", "clip"])
+def test_both_programs_compute_the_same_from_inputs_that_are_not_square(architecture):
+    card = card_of(architecture, rows=3, columns=5)
+    compared = [its for its in parity.compare(weights_of(architecture, "encoder", card=card)) if its.what]
+    assert [its.library for its in compared] == ["timm", "transformers"][architecture is SMALL_VIDEOMAE :]
+    for its in compared:
+        assert its.largest_difference is not None
+        assert its.largest_difference < 1e-4
 
 
 def test_a_comparison_sees_a_wrong_number_of_heads(monkeypatch):

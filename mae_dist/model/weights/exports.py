@@ -67,6 +67,7 @@ def timm_config(weights: Weights) -> dict[str, Any]:
     arguments = {
         "img_size": [card.height, card.width],
         "patch_size": architecture.patch,
+        "in_chans": architecture.channels,
         "embed_dim": encoder.width,
         "depth": encoder.depth,
         "num_heads": encoder.heads,
@@ -74,7 +75,7 @@ def timm_config(weights: Weights) -> dict[str, Any]:
         "global_pool": pool,
     }
     trained = {
-        "input_size": [3, card.height, card.width],
+        "input_size": [architecture.channels, card.height, card.width],
         "mean": list(card.mean),
         "std": list(card.std),
         "num_classes": num_classes,
@@ -115,7 +116,8 @@ def for_huggingface(weights: Weights) -> Files:
 
 _HUGGINGFACE_DIFFERS = (
     "Layer norms of the encoder have this epsilon through config.json. Those of `decoder.norm` and `fc_norm` "
-    "cannot be set there and are torch's 1e-05, so predictions and logits differ in the last digits."
+    "cannot be set there and are torch's 1e-05, so predictions and logits differ in the last digits. The "
+    "pretraining loss there assumes ImageNet's mean and std, whatever preprocessor_config.json says."
 )
 
 
@@ -124,8 +126,7 @@ def huggingface_config(weights: Weights) -> dict[str, Any]:
     architecture, card, kind = weights.card.architecture, weights.card, weights.part.kind
     is_video = _family(weights) == "videomae"
     if kind == "masked_autoencoder":
-        huggingface.check_decoder(architecture)
-        _check_target(weights)
+        _check_pretraining(weights)
     if kind == "classifier" and not is_video and weights.part.pool == "mean":
         raise WeightsError("transformers has no image classifier that norms the mean of the tokens; timm has")
     model_type = "videomae" if is_video else "vit" if kind == "classifier" else "vit_mae"
@@ -168,8 +169,7 @@ def for_authors(weights: Weights) -> Files:
     Raises WeightsError for what it has no model of.
     """
     if weights.part.kind == "masked_autoencoder":
-        huggingface.check_decoder(weights.card.architecture)
-        _check_target(weights)
+        _check_pretraining(weights)
     if _family(weights) == "mae":
         naming = mae.NAMING
     else:
@@ -205,8 +205,14 @@ def _is_video(weights: Weights) -> bool:
     return _family(weights) == "videomae"
 
 
-def _check_target(weights: Weights) -> None:
-    """Targets that the library's loss would take for another."""
+def _check_pretraining(weights: Weights) -> None:
+    """Raise WeightsError for decoders, targets and images that the pretraining models of others have not."""
+    huggingface.check_decoder(weights.card.architecture)
+    if not _is_video(weights) and weights.card.height != weights.card.width:
+        raise WeightsError(
+            f"their MAE takes square images alone, got {weights.card.height} x {weights.card.width} pixels; "
+            "export the encoder alone (--encoder-only)"
+        )
     fitting = ("norm_pixel_videomae",) if _is_video(weights) else ("norm_pixel_mae", "pixel")
     if weights.card.target not in fitting:
         raise WeightsError(

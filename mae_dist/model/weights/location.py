@@ -8,14 +8,15 @@ from mae_dist.model.weights.reading import Weights, read_weights
 from mae_dist.model.weights.stated import Stated, of_config, of_preprocessor
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".pyth", ".ckpt")
-"""Of files; anything else is a folder."""
+"""Of files, which are not looked for in folders."""
 IN_A_FOLDER = ("model.safetensors", "pytorch_model.bin", "model.pth", "mp_rank_00_model_states.pt")
 """What may lie in one that is no run: of timm and transformers, of exports, of DeepSpeed."""
 
 
 def find_weights(path: str) -> str:
     """The file that is meant by a path; that of a run if there is none, so that it is named as missing."""
-    if path.endswith(SUFFIXES):
+    first = None if path.endswith(SUFFIXES) else next(storage.walk_files(path), None)
+    if path.endswith(SUFFIXES) or (first is not None and first.uri == path):
         return path
     candidates = [exported_weights(path), *(storage.join(path, name) for name in IN_A_FOLDER)]
     return next((uri for uri in candidates if storage.exists(uri)), candidates[0])

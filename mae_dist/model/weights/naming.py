@@ -4,7 +4,7 @@
     ours:   the state dict of `MaskedAutoencoder`, of `Classifier`, or of an encoder with "encoder." in front
 
 Nothing is left over on either side: a tensor that has no place is a part of another model, and is refused by
-its name. Letters: N tokens of the grid, D width, P values of a patch.
+its name. Letters: N tokens of the grid, D width, C channels, P values of a patch.
 """
 
 from __future__ import annotations

@@ -35,6 +35,8 @@ _ENCODER, _DECODER = "encoder.", "decoder."
 _CHANNELS = {1: "grey", 3: "RGB"}
 
 NO_DECODER = Stack(width=0, depth=0, heads=1)
+NOT_KNOWN = "not known"
+"""Target of an encoder of which nobody says what it was trained to predict."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,7 +51,7 @@ class ModelCard:
     """Of pixels in [0, 1], per channel; inputs are (pixels - mean) / std."""
     std: tuple[float, ...]
     target: str
-    """What the decoder predicts, a kind of target (config/targets.py)."""
+    """What the decoder predicts, a kind of target (config/targets.py); perhaps NOT_KNOWN of an encoder."""
     provenance: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -81,7 +83,9 @@ def card_from_dict(given: Mapping[str, Any]) -> ModelCard:
 
 def without_decoder(card: ModelCard) -> ModelCard:
     """The card of the encoder alone."""
-    return replace(card, architecture=replace(card.architecture, decoder=NO_DECODER, bridge_bias=False))
+    return replace(
+        card, architecture=replace(card.architecture, decoder=NO_DECODER, bridge_bias=False, predicted=None)
+    )
 
 
 def to_bytes(weights: Mapping[str, Tensor], card: ModelCard) -> bytes:

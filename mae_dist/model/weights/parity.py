@@ -1,7 +1,9 @@
 """The same weights in two programs: ours, and timm's or transformers', on the same input.
 
 What is compared is what an export's reader would get: the model is built from the export's own config, and
-loaded with its tensors. Letters: B samples, T frames, N tokens, K kept, H hidden, P values of a patch.
+loaded with its tensors.
+
+Letters: B samples, T frames, C channels, N tokens, K kept, H hidden, P values of a patch.
 """
 
 from __future__ import annotations
@@ -61,8 +63,9 @@ def _with(library: str, weights: Weights, seed: int) -> Comparison:
         )
     card = weights.card
     generator = torch.Generator().manual_seed(seed)
-    shape = (1, card.frames, card.height, card.width, card.architecture.channels)
-    clips_BTHWC = torch.rand(shape, generator=generator)
+    clips_BTHWC = torch.rand(
+        1, card.frames, card.height, card.width, card.architecture.channels, generator=generator
+    )
     inputs = (clips_BTHWC - torch.tensor(card.mean)) / torch.tensor(card.std)
     with torch.inference_mode():
         what, theirs, keep_BK = run(weights, files, inputs)
@@ -143,6 +146,7 @@ def load_transformers(files: Files) -> tuple[Any, dict[str, Any]]:
     Raises WeightsError should it not take all of the tensors, or want others.
     """
     transformers = importlib.import_module("transformers")
+    transformers.utils.logging.disable_progress_bar()
     config = json.loads(files["config.json"])
     its = transformers.AutoConfig.for_model(**config)
     model, report = getattr(transformers, config["architectures"][0]).from_pretrained(

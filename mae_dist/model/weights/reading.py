@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -142,14 +142,16 @@ def _foreign(
     architecture, (frames, height, width) = shape_of(tensors, naming, kind, family, stated)
     if kind == "classifier" and pool == "class_token" and not architecture.class_token:
         raise WeightsError("a classifier of the first token, without a class token; ours pools by mean then")
+    unsaid = _unsaid(dialect, kind, stated)
     card = ModelCard(
         architecture=architecture,
         frames=frames,
         height=height,
         width=width,
-        **_pixels(stated.otherwise(family.published)),
-        target=_target(stated.otherwise(family.published), kind),
-        provenance={**(stated.provenance or {}), "Converted from": dialect.name, **provenance},
+        **_pixels(stated.otherwise(family.published), architecture.channels),
+        target=_target(stated, family.published, kind),
+        provenance={**(stated.provenance or {}), "Converted from": dialect.name, **provenance}
+        | ({"Taken from what is published": ", ".join(unsaid)} if unsaid else {}),
     )
     part = Part(kind=kind, architecture=architecture, pool=pool if kind == "classifier" else "class_token")
     ours = to_ours({name: tensor.float() for name, tensor in tensors.items()}, naming, part, card.grid)
@@ -159,23 +161,31 @@ def _foreign(
         tensors=ours,
         card=card,
         classes=_classes(ours, stated) if kind == "classifier" else (),
-        remarks=tuple(_remarks(dialect, tensors, part, stated)),
+        remarks=tuple(_remarks(tensors, part, stated, unsaid)),
     )
 
 
-def _pixels(stated: Stated) -> dict[str, tuple[float, ...]]:
+def _pixels(stated: Stated, channels: int) -> dict[str, tuple[float, ...]]:
     assert stated.mean is not None and stated.std is not None  # noqa: PT018
+    if not len(stated.mean) == len(stated.std) == channels:
+        raise WeightsError(
+            f"patches of {channels} channel(s), and mean and std of {len(stated.mean)} and "
+            f"{len(stated.std)}; state as many (--mean, --std)"
+        )
     return {"mean": stated.mean, "std": stated.std}
 
 
-def _target(stated: Stated, kind: Kind) -> str:
-    assert stated.target is not None
-    if kind == "masked_autoencoder" and stated.target not in TARGETS:
+def _target(stated: Stated, published: Stated, kind: Kind) -> str:
+    """What is predicted; that an encoder was once trained so is not known unless it is stated."""
+    if kind != "masked_autoencoder":
+        return stated.target if stated.target in TARGETS else native.NOT_KNOWN
+    target = stated.otherwise(published).target
+    if target not in TARGETS:
         raise WeightsError(
             "its decoder predicts pixels in [0, 1] that are not normalised, which none of ours does "
             f"({', '.join(TARGETS)}); take the encoder alone"
         )
-    return stated.target if stated.target in TARGETS else "pixel"
+    return target
 
 
 def _classes(ours: Mapping[str, Tensor], stated: Stated) -> tuple[str, ...]:
@@ -187,13 +197,21 @@ def _classes(ours: Mapping[str, Tensor], stated: Stated) -> tuple[str, ...]:
     return stated.classes
 
 
-def _remarks(dialect: Dialect, tensors: Mapping[str, Tensor], part: Part, stated: Stated) -> Iterator[str]:
-    """What a reader should know, in words."""
-    assumed = ["mean", "std"] + ([] if part.kind != "masked_autoencoder" else ["target"])
+def _unsaid(dialect: Dialect, kind: Kind, stated: Stated) -> list[str]:
+    """What only what is published says of these weights, of what matters to them."""
+    names = {"mean": "mean", "std": "std", "encoder_heads": "heads"}
+    if kind == "masked_autoencoder":
+        names |= {"target": "target", "decoder_heads": "heads of the decoder"}
     if dialect.naming.has_time:
-        assumed += ["frames"] if "encoder" in dialect.naming.positions else ["frames", "height", "width"]
-    assumed += ["encoder_heads"] + (["decoder_heads"] if part.kind == "masked_autoencoder" else [])
-    unsaid = stated.unsaid(tuple(assumed))
+        names |= {"frames": "frames"}
+        names |= {} if "encoder" in dialect.naming.positions else {"height": "height", "width": "width"}
+    return [names[name] for name in stated.unsaid(tuple(names))]
+
+
+def _remarks(
+    tensors: Mapping[str, Tensor], part: Part, stated: Stated, unsaid: Sequence[str]
+) -> Iterator[str]:
+    """What a reader should know, in words."""
     if unsaid:
         yield f"not said by the file, taken from what is published: {', '.join(unsaid)}"
     if part.kind == "classifier" and stated.classes is None:

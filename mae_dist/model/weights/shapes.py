@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from mae_dist.config.geometry import Architecture, Grid, Stack
+from mae_dist.model.encoder import patch_values
 from mae_dist.model.positions import POSITIONS
 from mae_dist.model.weights.dialects.dialect import Family
 from mae_dist.model.weights.header import WeightsError
@@ -28,10 +29,8 @@ def shape_of(
     if kernel is None:
         raise WeightsError(f"no tensor '{naming.kernel}.weight', which embeds patches")
     channels, patch = kernel.shape[1], kernel.shape[-1]
-    if channels != 3 or kernel.shape[-2] != patch:
-        raise WeightsError(
-            f"patches of {channels} channels and {kernel.shape[-2]} x {patch} pixels; known: square ones of 3"
-        )
+    if kernel.shape[-2] != patch:
+        raise WeightsError(f"patches of {kernel.shape[-2]} x {patch} pixels; ours are square")
     tubelet = kernel.shape[2] if naming.has_time else 1
     encoder = _stack(tensors, naming, "encoder.blocks", stated.encoder_heads, family.heads)
     decoder = NO_DECODER
@@ -53,8 +52,19 @@ def shape_of(
         key_bias=naming.key_bias,
         bridge_bias=f"{naming.modules.get('bridge')}.bias" in tensors,
         init=family.init,
+        channels=channels,
     )
+    if kind == "masked_autoencoder":
+        _check_prediction(tensors[f"{naming.modules['decoder.prediction']}.weight"], architecture)
     return architecture, (frames, height, width)
+
+
+def _check_prediction(weight: Tensor, architecture: Architecture) -> None:
+    if len(weight) != patch_values(architecture):
+        raise WeightsError(
+            f"its decoder predicts {len(weight)} values for a patch, which has {patch_values(architecture)}; "
+            "take the encoder alone"
+        )
 
 
 def _is_fixed(table: Tensor, family: Family, grid: Grid) -> bool:
@@ -77,7 +87,7 @@ def _stack(
     part = name.split(".")[0]
     if heads is None:
         raise WeightsError(
-            f"the number of heads of a {part} of width {width} is not seen in its tensors, and no published "
+            f"how many heads the {part} of width {width} has is not seen in its tensors, and no published "
             "model has that width; state it (--heads ENCODER,DECODER)"
         )
     if width % heads:
