@@ -89,12 +89,17 @@ def gradients(trained: Trained, spread: Spread, *, computed: int, is_accumulatin
     return own
 
 
-def buffers(trained: Trained, spread: Spread, *, computed: int) -> int:
-    """DeepSpeed's bytes besides, when the backward pass has been through `computed` trained parameters."""
+def buffers(
+    trained: Trained, spread: Spread, *, computed: int, is_accumulating: bool, is_backward: bool
+) -> int:
+    """DeepSpeed's bytes besides, when the backward pass has been through `computed` trained parameters.
+
+    Stage 2 has its buffer while `is_backward`; stage 1 from the first backward pass of a step to its last.
+    """
     if spread.stage == 0:
         return 0
     if spread.stage < 3:
-        return FLOAT32 * BUCKET
+        return FLOAT32 * BUCKET * (is_backward or (is_accumulating and spread.stage == 1))
     # Gathered weights go as gradients come, which in the end are put in order for their exchange.
     remaining = trained.total - computed
     exchanged = 0 if remaining else min(trained.total, BUCKET)
