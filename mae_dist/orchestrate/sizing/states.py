@@ -25,6 +25,9 @@ BUCKET = 500_000_000
 """Values in DeepSpeed's buffer for gradients, `reduce_bucket_size`, which train/zero.py leaves as it is."""
 REUSED = 500_000_000
 """Half of `stage3_max_reuse_distance`: weights so close to the end of the forward pass are not let go."""
+PREFETCHED = 50_000_000
+"""Values in the result of one exchange of weights in stage 3, `stage3_prefetch_bucket_size`, from which they
+are copied."""
 STATES = {"adamw": 2, "lars": 1, "sgd": 1}
 """Values that each optimiser keeps for each trained one."""
 
@@ -103,7 +106,8 @@ def buffers(
     # Gathered weights go as gradients come, which in the end are put in order for their exchange.
     remaining = trained.total - computed
     exchanged = 0 if remaining else min(trained.total, BUCKET)
-    return FLOAT32 * (BUCKET + min(remaining, REUSED) + exchanged)
+    prefetched = min(trained.total, PREFETCHED) if spread.world > 1 and not is_backward else 0
+    return FLOAT32 * (BUCKET + min(remaining, REUSED) + prefetched + exchanged)
 
 
 def half_copies(trained: Trained, spread: Spread, *, computed: int) -> int:
