@@ -265,7 +265,8 @@ def _settings(training: Training, choice: Choice, request: Request) -> tuple[str
 def _notes(training: Training, request: Request, course: Course | None) -> Iterator[str]:
     yield (
         "memory: by formula, compared with real steps on a CPU and not on a GPU "
-        f"(benchmarks/memory/2026-11-22.md); {100 * (1 - USABLE):.0f}% and {RESERVED_BYTES / 1e9:.0f} GB are kept free, an assumption"
+        f"(benchmarks/memory/2026-11-22.md); {100 * (1 - USABLE):.0f}% and {RESERVED_BYTES / 1e9:.0f} GB are "
+        "kept free, an assumption"
     )
     if course is None:
         return
