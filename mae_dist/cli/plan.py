@@ -9,8 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from mae_dist.cli.config import add_recipe_arguments
-from mae_dist.config.load import load
-from mae_dist.config.problems import ConfigError
+from mae_dist.config.load import load_without_samples
 from mae_dist.config.schema import RunConfig
 
 if TYPE_CHECKING:
@@ -36,7 +35,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--evaluation", metavar="NAME", help="plan this evaluation's training, not the pretraining"
     )
-    parser.add_argument("--samples", type=_whole, help="size of the training set, for time and cost")
+    parser.add_argument(
+        "--samples",
+        type=_whole,
+        help="size of the training set (default: of the data sets that the recipe names)",
+    )
     parser.add_argument("--mfu", type=_share, help="share of the GPUs' peak that the training uses, as 0.2")
     parser.add_argument("--decode-ms", type=_positive, help="CPU time from a stored sample to one crop")
     parser.add_argument("--sample-mb", type=_positive, help="size of a stored sample in 10^6 bytes")
@@ -50,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the plan; 2 if it cannot work."""
-    config = _load(arguments.recipe, arguments.settings)
+    config = load_without_samples(arguments.recipe, arguments.settings)
     # Imported here: torch takes seconds, and a mistake in the recipe is told without it.
     from mae_dist.orchestrate.sizing.plan import MFU, Request, make_plan
 
@@ -60,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
             gpus=arguments.gpus or _workers(config, arguments.evaluation),
             evaluation=arguments.evaluation,
             mfu=arguments.mfu or MFU,
-            samples=arguments.samples or _num_samples(config),
+            samples=arguments.samples,
             decode_seconds=None if arguments.decode_ms is None else arguments.decode_ms / 1000,
             sample_bytes=None if arguments.sample_mb is None else arguments.sample_mb * 1e6,
             node_cpus=arguments.node_cpus,
@@ -80,28 +83,10 @@ def run(arguments: argparse.Namespace) -> int:
     return 2 if plan.problems else 0
 
 
-def _load(recipe: str, settings: list[str]) -> RunConfig:
-    """The recipe; samples need not be named, as nothing is read."""
-    try:
-        return load(recipe, settings)
-    except ConfigError as error:
-        if {problem.path for problem in error.problems} != {"data.catalog"}:
-            raise
-        return load(recipe, [*settings, "data.catalog=unnamed"])
-
-
 def _workers(config: RunConfig, evaluation: str | None) -> int:
     if evaluation is not None and evaluation in config.evaluations:
         return config.workers_for(config.evaluations[evaluation]).most
     return config.resources.workers.most
-
-
-def _num_samples(config: RunConfig) -> int | None:
-    """Of sets that the run draws itself, whose names tell it."""
-    from mae_dist.data.sources import is_drawn, num_drawn
-
-    sources = config.data.sources.values()
-    return sum(map(num_drawn, sources)) if all(map(is_drawn, sources)) else None
 
 
 def _show(plan: Plan) -> None:
@@ -185,7 +170,8 @@ def _recommendation(plan: Plan, choice: Choice) -> list[str]:
     if bill is not None:
         steps, time = wording.plural(bill.steps, "step"), wording.duration(bill.seconds)
         hours = f"{bill.gpu_hours:,.0f} GPU hours, {bill.cpu_hours:,.0f} CPU hours"
-        lines.append(f"time           {steps} in {time}: {hours}")
+        data = f" on {wording.plural(plan.samples, 'sample')}" if plan.samples else ""
+        lines.append(f"time           {steps}{data} in {time}: {hours}")
         if bill.cost is not None:
             lines.append(f"cost           {bill.cost:,.0f} at the prices given")
     return lines

@@ -9,7 +9,7 @@ from itertools import product
 from mae_dist.config.workers import divisors
 from mae_dist.orchestrate.sizing.memory import Memory, peak_memory
 from mae_dist.orchestrate.sizing.states import Spread
-from mae_dist.orchestrate.sizing.tasks import step_activations, trained_parameters
+from mae_dist.orchestrate.sizing.tasks import pixel_bytes, step_activations, trained_parameters
 from mae_dist.train.training import Training
 
 RESERVED_BYTES = 2e9
@@ -42,7 +42,7 @@ def choices_of(training: Training, *, gpus: int, is_half: bool, usable: float) -
 
     `is_half` says that products are in bf16 or fp16, `usable` how many bytes of a GPU can be filled.
     """
-    train, resources, its = training.train, training.config.resources, training.config.input
+    train, resources = training.train, training.config.resources
     if train.global_batch % gpus:
         return
     is_probe = training.protocol is not None and training.protocol.protocol == "linear_probe"
@@ -68,7 +68,7 @@ def choices_of(training: Training, *, gpus: int, is_half: bool, usable: float) -
                 ),
                 micro_batch=micro_batch,
                 accumulation=accumulation,
-                sample_pixel_bytes=its.frames * its.height * its.width * 3,
+                sample_pixel_bytes=pixel_bytes(training),
                 recompute=checkpointing,
             )
             yield Choice(

@@ -65,8 +65,11 @@ def peak_memory(
     held: dict[str, tuple[int, int, int]] = {}
     for moment, (computed, of_sample) in moments.items():
         gradients = states.gradients(trained, spread, computed=computed, is_accumulating=is_accumulating)
-        buffers = states.buffers(trained, spread, computed=computed)
-        if moment == "forward" or not recompute:
+        is_backward = moment != "forward"
+        buffers = states.buffers(
+            trained, spread, computed=computed, is_accumulating=is_accumulating, is_backward=is_backward
+        )
+        if not (is_backward and recompute):
             buffers += states.half_copies(trained, spread, computed=computed)
         held[moment] = (gradients, buffers, micro_batch * of_sample)
     held["update"] = (*states.update(trained, spread), 0)

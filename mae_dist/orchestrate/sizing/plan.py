@@ -25,7 +25,12 @@ from mae_dist.orchestrate.sizing.choices import (
 )
 from mae_dist.orchestrate.sizing.feeding import HEADROOM, IMAGE, VIDEO, Decoding, Feeding, feeding
 from mae_dist.orchestrate.sizing.states import Trained
-from mae_dist.orchestrate.sizing.tasks import recomputed_operations, trained_parameters
+from mae_dist.orchestrate.sizing.tasks import (
+    num_samples,
+    pixel_bytes,
+    recomputed_operations,
+    trained_parameters,
+)
 from mae_dist.train.gpus import gpu_named
 from mae_dist.train.training import Training
 
@@ -51,7 +56,7 @@ class Request:
     """Key in config.evaluations; None plans the pretraining."""
     mfu: float = MFU
     samples: int | None = None
-    """In the training set; None: not known, and with it the time of a training that is counted in epochs."""
+    """In the training set; None: as the names of data sets in the recipe tell."""
     decode_seconds: float | None = None
     """CPU time from a stored sample to one crop; None: what was measured on one file, see feeding.py."""
     sample_bytes: float | None = None
@@ -82,7 +87,7 @@ class Course:
     """Crops, of all GPUs together."""
     feeding: Feeding
     bill: Bill | None
-    """None: how many samples there are is not known."""
+    """None: it is counted in epochs, and how many samples there are is not known."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,6 +104,8 @@ class Plan:
     peak_tflops: float | None
     precision: str
     global_batch: int
+    samples: int | None
+    """In the training set."""
     parameters: Trained
     operations: int
     """Of one sample in a training step, two per multiply-add."""
@@ -121,7 +128,7 @@ def make_plan(config: RunConfig, request: Request) -> Plan:
     """
     gpu_name, gpu, memory_gb = gpu_named(request.gpu)
     training = _training(config, request.evaluation)
-    train = training.train
+    train, request = training.train, replace(request, samples=request.samples or num_samples(training))
     precision = "bf16" if train.precision == "auto" else train.precision
     peak = config.resources.peak_tflops or getattr(gpu, precision)
     problems = list(_problems(training, request, gpu_name=gpu_name, precision=precision, peak=peak))
@@ -149,6 +156,7 @@ def make_plan(config: RunConfig, request: Request) -> Plan:
         peak_tflops=peak,
         precision=precision,
         global_batch=train.global_batch,
+        samples=request.samples,
         parameters=trained_parameters(training),
         operations=training.operations(num_classes=0),
         choices=choices,
@@ -202,7 +210,7 @@ def _problems(
 
 
 def _course(training: Training, choice: Choice, request: Request, *, peak: float) -> Course:
-    operations, train, its = training.operations(num_classes=0), training.train, training.config.input
+    operations, train = training.operations(num_classes=0), training.train
     # What is computed twice does not count as work done, but takes its time.
     executed = operations + (recomputed_operations(training) if choice.checkpointing else 0)
     rate = request.mfu * peak * 1e12 * request.gpus / executed
@@ -210,7 +218,7 @@ def _course(training: Training, choice: Choice, request: Request, *, peak: float
         _decoding(training.config, request),
         samples_per_second=rate,
         repeats=train.repeats,
-        sample_pixel_bytes=its.frames * its.height * its.width * 3,
+        sample_pixel_bytes=pixel_bytes(training),
         node_cpus=request.node_cpus,
     )
     return Course(
@@ -256,8 +264,9 @@ def _settings(training: Training, choice: Choice, request: Request) -> tuple[str
 
 def _notes(training: Training, request: Request, course: Course | None) -> Iterator[str]:
     yield (
-        f"memory: a model, not a measurement on a GPU (benchmarks/memory); {100 * (1 - USABLE):.0f}% and "
-        f"{RESERVED_BYTES / 1e9:.0f} GB are kept free, an assumption"
+        "memory: by formula, compared with real steps on a CPU and not on a GPU "
+        f"(benchmarks/memory/2026-11-22.md); {100 * (1 - USABLE):.0f}% and {RESERVED_BYTES / 1e9:.0f} GB are "
+        "kept free, an assumption"
     )
     if course is None:
         return

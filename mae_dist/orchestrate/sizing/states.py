@@ -25,6 +25,9 @@ BUCKET = 500_000_000
 """Values in DeepSpeed's buffer for gradients, `reduce_bucket_size`, which train/zero.py leaves as it is."""
 REUSED = 500_000_000
 """Half of `stage3_max_reuse_distance`: weights so close to the end of the forward pass are not let go."""
+PREFETCHED = 50_000_000
+"""Values in the result of one exchange of weights in stage 3, `stage3_prefetch_bucket_size`, from which they
+are copied."""
 STATES = {"adamw": 2, "lars": 1, "sgd": 1}
 """Values that each optimiser keeps for each trained one."""
 
@@ -89,16 +92,22 @@ def gradients(trained: Trained, spread: Spread, *, computed: int, is_accumulatin
     return own
 
 
-def buffers(trained: Trained, spread: Spread, *, computed: int) -> int:
-    """DeepSpeed's bytes besides, when the backward pass has been through `computed` trained parameters."""
+def buffers(
+    trained: Trained, spread: Spread, *, computed: int, is_accumulating: bool, is_backward: bool
+) -> int:
+    """DeepSpeed's bytes besides, when the backward pass has been through `computed` trained parameters.
+
+    Stage 2 has its buffer while `is_backward`; stage 1 from the first backward pass of a step to its last.
+    """
     if spread.stage == 0:
         return 0
     if spread.stage < 3:
-        return FLOAT32 * BUCKET
+        return FLOAT32 * BUCKET * (is_backward or (is_accumulating and spread.stage == 1))
     # Gathered weights go as gradients come, which in the end are put in order for their exchange.
     remaining = trained.total - computed
     exchanged = 0 if remaining else min(trained.total, BUCKET)
-    return FLOAT32 * (BUCKET + min(remaining, REUSED) + exchanged)
+    prefetched = min(trained.total, PREFETCHED) if spread.world > 1 and not is_backward else 0
+    return FLOAT32 * (BUCKET + min(remaining, REUSED) + prefetched + exchanged)
 
 
 def half_copies(trained: Trained, spread: Spread, *, computed: int) -> int:

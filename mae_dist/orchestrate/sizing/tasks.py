@@ -1,10 +1,12 @@
-"""The task of a training as the formulas need it: parameters, activations, operations that are recomputed."""
+"""The task of a training as the formulas need it: samples, parameters, activations, recomputed operations."""
 
 from __future__ import annotations
 
 import torch
 from torch import nn
 
+from mae_dist.config.data_sets import known_data_sets, labelled_field
+from mae_dist.data.sources import is_drawn, num_drawn
 from mae_dist.model.encoder import Encoder
 from mae_dist.model.operations import forward_multiply_adds
 from mae_dist.model.partial import freeze_all_but
@@ -18,10 +20,35 @@ from mae_dist.train.tasks import PretrainTask
 from mae_dist.train.training import Training
 
 
+def num_samples(training: Training) -> int | None:
+    """Size of the training set where the recipe tells it, by the name of a public data set or a drawn one."""
+    config, protocol = training.config, training.protocol
+    if protocol is not None and protocol.labels_per_class is not None:
+        return None
+    known, total = known_data_sets(config), 0
+    is_part = protocol is not None and config.data.labelled is not None
+    for field, source in config.data.sources.items():
+        if is_part and field != labelled_field(config):
+            continue
+        if is_drawn(source):
+            total += num_drawn(source)
+        elif field in known:
+            total += known[field].num_train
+        else:
+            return None
+    return total
+
+
+def pixel_bytes(training: Training) -> int:
+    """Of one sample on its way to the device."""
+    its = training.config.input
+    return its.frames * its.height * its.width * its.channels
+
+
 def trained_parameters(training: Training) -> Trained:
     """Parameters of the real modules, which get no memory; a classifier's head is left out."""
     config, protocol = training.config, training.protocol
-    architecture = config.model.architecture
+    architecture = config.architecture
     with torch.device("meta"):
         if protocol is None:
             task = PretrainTask(architecture, config.grid, config.input, config.target)
@@ -39,7 +66,7 @@ def trained_parameters(training: Training) -> Trained:
 def step_activations(training: Training, *, is_half: bool, recompute: bool) -> Activations:
     """Of one sample; `is_half` is autocast to bf16 or fp16, `recompute` activation checkpointing."""
     config, protocol = training.config, training.protocol
-    architecture, grid = config.model.architecture, config.grid
+    architecture, grid = config.architecture, config.grid
     value_bytes = 2 if is_half else 4
     if protocol is None:
         return pretraining_activations(
@@ -63,7 +90,7 @@ def step_activations(training: Training, *, is_half: bool, recompute: bool) -> A
 def recomputed_operations(training: Training) -> int:
     """Operations of one sample that activation checkpointing adds: another forward pass of the blocks."""
     config, protocol = training.config, training.protocol
-    architecture, grid = config.model.architecture, config.grid
+    architecture, grid = config.architecture, config.grid
     if protocol is None:
         forward = forward_multiply_adds(
             architecture,

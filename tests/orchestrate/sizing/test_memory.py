@@ -16,7 +16,7 @@ from mae_dist.model.transformer import recompute_activations
 from mae_dist.orchestrate.sizing import states
 from mae_dist.orchestrate.sizing.activations import Activations, pretraining_activations
 from mae_dist.orchestrate.sizing.memory import Memory, peak_memory
-from mae_dist.orchestrate.sizing.states import BUCKET, Spread, Trained
+from mae_dist.orchestrate.sizing.states import BUCKET, PREFETCHED, REUSED, Spread, Trained
 from mae_dist.train.engine import TorchEngine
 from mae_dist.train.param_groups import make_optimizer
 from mae_dist.train.tasks import PretrainTask
@@ -77,7 +77,8 @@ def test_deepspeed_has_a_buffer_of_its_default_size(stage):
 
     defaults = DeepSpeedZeroConfig(stage=stage)
     assert defaults.reduce_bucket_size == BUCKET
-    assert defaults.max_reuse_distance == 2 * BUCKET
+    assert defaults.max_reuse_distance == 2 * REUSED
+    assert defaults.prefetch_bucket_size == PREFETCHED
     assert peak(stage, 8).buffers >= 4 * BUCKET
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from mae_dist.config.load import load
+from mae_dist.config.load import load_without_samples
 from mae_dist.config.schema import RunConfig
 from mae_dist.model.sizes import table
 from mae_dist.orchestrate.sizing.choices import Choice
@@ -18,7 +18,7 @@ IN1K, SSV2 = 1_281_167, 168_913
 
 
 def recipe(name: str, *settings: str) -> RunConfig:
-    return load(name, ["data.catalog=images", *settings])
+    return load_without_samples(name, settings)
 
 
 def planned(name: str, *settings: str, gpu: str = "h100", gpus: int = 8, **asked) -> Plan:
@@ -145,8 +145,15 @@ def test_recomputation_takes_its_time_and_counts_no_work():
     assert course(plan).samples_per_second == pytest.approx(course(plan).mfu * 65e12 * 8 / plan.operations)
 
 
+def test_the_size_of_a_public_data_set_is_known_by_its_name():
+    assert planned("pretrain/ssv2").samples == SSV2
+    assert planned("pretrain/k400", "data.catalog=s3://bucket/ssv2.parquet").samples == SSV2
+    assert planned("pretrain/k400", samples=1000).samples == 1000
+    assert planned("pretrain/demo", gpus=1).samples == 512
+
+
 def test_without_the_number_of_samples_the_time_is_not_told():
-    plan = planned("pretrain/k400")
+    plan = planned("pretrain/k400", "name=mine")
     assert course(plan).bill is None
     assert any("--samples" in note for note in plan.notes)
 
