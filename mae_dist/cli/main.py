@@ -34,6 +34,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "catalog": ("list the samples of a data set in one file, or look at every one", "mae_dist.cli.catalog"),
     "prepare": ("write a data set once more, small and quick to decode", "mae_dist.cli.prepare"),
+    "study": (
+        "run a table of the papers, and write it with the published numbers and ours",
+        "mae_dist.cli.study",
+    ),
     "recipes": ("list the packaged recipes", "mae_dist.cli.recipes"),
     "config": ("show a recipe with every value filled in, or every field there is", "mae_dist.cli.config"),
     "reconstruct": (
@@ -41,6 +45,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "mae_dist.cli.reconstruct",
     ),
     "sizes": ("list the named models with parameters and multiply-adds", "mae_dist.cli.sizes"),
+    "lint": ("say what in a recipe is allowed and yet not as in the papers", "mae_dist.cli.lint"),
+    "plan": (
+        "work out memory, speed, decode CPUs, time and cost of a training on given GPUs",
+        "mae_dist.cli.plan",
+    ),
 }
 """name: (what it does, module)."""
 

@@ -3,7 +3,7 @@
 recipe file, extends, --set   tree.py: one tree of values that know their source
   -> known fields only        unknown ones are named, with the field that was probably meant
   -> pydantic                 types, choices and ranges of single fields
-  -> lint.py                  what concerns several fields; those that are valid are still checked
+  -> contradictions.py        what concerns several fields; those that are valid are still checked
 """
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from mae_dist.config import lint
+from mae_dist.config import studies
+from mae_dist.config.contradictions import contradictions
 from mae_dist.config.problems import ConfigError, Problem, reworded, shown, suggestion
 from mae_dist.config.schema import EvaluationConfig, RunConfig
 from mae_dist.config.sections import (
@@ -31,7 +32,18 @@ from mae_dist.config.sections import (
     is_required,
     section_of,
 )
-from mae_dist.config.tree import Given, Tree, merge, plain, read_recipe, read_setting, source_of
+from mae_dist.config.studies import StudyConfig
+from mae_dist.config.tree import (
+    STUDIES,
+    Given,
+    Tree,
+    merge,
+    plain,
+    read_recipe,
+    read_setting,
+    source_of,
+    study_names,
+)
 
 STAND_INS: dict[str, Any] = {
     "name": "unnamed",
@@ -45,6 +57,11 @@ STAND_INS: dict[str, Any] = {
     "protocol": "finetune",
     "value": 0.0,
     "source": "none",
+    "title": "untitled",
+    "heading": "value",
+    "axis": (),
+    "data": "in1k",
+    "recipe": "none",
 }
 """A valid value for each required field: a missing one must not keep the others from being checked."""
 
@@ -60,9 +77,34 @@ def load(recipe: str, settings: Sequence[str] = ()) -> RunConfig:
     return _checked(recipe, RunConfig, *_tree(recipe, settings))
 
 
+def load_without_samples(recipe: str, settings: Sequence[str] = ()) -> RunConfig:
+    """The same of a run whose training samples nobody has named yet; they are called "none" then."""
+    tree, problems = _tree(recipe, settings)
+    unnamed: Tree = {"catalog": Given(STAND_INS["catalog"], "")}
+    data = tree.get("data", {})
+    mix = data.get("mix") if isinstance(data, dict) else None
+    if isinstance(mix, dict) and mix:
+        sources: Tree = dict.fromkeys(mix, unnamed)
+        tree = merge({"data": {"mix": sources}}, tree)
+    else:
+        tree = merge({"data": unnamed}, tree)
+    return _checked(recipe, RunConfig, tree, problems)
+
+
 def load_section(recipe: str, settings: Sequence[str] = ()) -> EvaluationConfig:
     """The same for a recipe of one evaluation ("probe/in1k"), as `evaluations.NAME.extends` uses it."""
     return _checked(recipe, EvaluationConfig, *_tree(recipe, settings))
+
+
+def load_study(name: str) -> StudyConfig:
+    """A packaged study ("mae/decoder_depth") or that of a file. Raises ConfigError with every mistake."""
+    if name.endswith((".yaml", ".yml")):
+        return _checked(name, StudyConfig, *_tree(name, ()))
+    known = study_names()
+    if name not in known:
+        hint = suggestion(name, known) or f"; there are {', '.join(known)}"
+        raise ConfigError(name, [Problem("", f"no study {name!r}{hint}")])
+    return _checked(name, StudyConfig, *_tree(f"{STUDIES}{name}", ()))
 
 
 def from_dict(values: Mapping[str, Any], *, label: str = "config") -> RunConfig:
@@ -116,9 +158,13 @@ def _checked(recipe: str, cls: type, tree: Tree, problems: list[Problem]) -> Any
         raise ConfigError(recipe, [_is_a_section(recipe)])
     values = _known_fields(tree, cls, (), problems)
     config, invalid = _validated(cls, values, tree, problems)
+    findings: Iterable[tuple[str, str]] = ()
     if isinstance(config, RunConfig):
-        for path, message in lint.lint(config, invalid=invalid):
-            problems.append(Problem(path, message, _source(tree, tuple(path.split(".")))))
+        findings = contradictions(config, invalid=invalid)
+    elif isinstance(config, StudyConfig) and not invalid:
+        findings = studies.contradictions(config)
+    for path, message in findings:
+        problems.append(Problem(path, message, _source(tree, tuple(path.split(".")))))
     if problems:
         raise ConfigError(recipe, list(dict.fromkeys(problems)))
     return config

@@ -2,7 +2,8 @@
 
 One `RunConfig` describes a pretraining and the evaluations that follow it. All classes are frozen; a number
 that follows from others is a property with its formula. `load.py` reads recipes into these classes and
-`lint.py` checks what concerns several fields at once.
+`contradictions.py` checks what concerns several fields at once; `lint/` looks for what is allowed and yet
+not what the papers did.
 """
 
 from __future__ import annotations
@@ -254,6 +255,9 @@ class EvaluationConfig:
     are extracted once: feature_probe many linear heads, attentive_probe poolers of tokens, knn nothing."""
     start_from: tuple[Literal["pretrained", "random"], ...] = ("pretrained", "random")
     """random is the baseline: the same evaluation without pretraining."""
+    baseline: str | None = None
+    """Another evaluation that starts from random weights, which this one is compared with instead of itself:
+    training from scratch has a recipe of its own (MAE, table 11)."""
     checkpoints: Checkpoints = ("last",)
     """Checkpoints of the pretraining that it is run on: "last", the final weights, and besides "every 20
     epochs" (or steps) those kept by checkpoint.keep_every, while the pretraining goes on. That is done on

@@ -17,6 +17,8 @@ import yaml
 from mae_dist.config.problems import Problem, suggestion
 
 RECIPES = Path(__file__).parent.parent / "recipes"
+STUDIES = "studies/"
+"""What lies there is made of recipes, and none itself."""
 _COLLECTIONS = {"tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"}
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -60,8 +62,12 @@ def source_of(tree: Tree | Given) -> str:
 
 def recipe_names() -> list[str]:
     """Names of the packaged recipes that describe something by themselves, without the shared base_* ones."""
-    found = (path.relative_to(RECIPES).with_suffix("").as_posix() for path in RECIPES.rglob("*.yaml"))
-    return sorted(name for name in found if not name.rpartition("/")[2].startswith("base_"))
+    return [name for name in _packaged() if not name.startswith(STUDIES)]
+
+
+def study_names() -> list[str]:
+    """Names of the packaged studies, as "mae/decoder_depth"."""
+    return [name.removeprefix(STUDIES) for name in _packaged() if name.startswith(STUDIES)]
 
 
 def find_recipe(name: str, folder: Path) -> Path | Problem:
@@ -97,6 +103,11 @@ def read_setting(setting: str, problems: list[Problem]) -> Tree:
         tree = {key: tree}
     assert isinstance(tree, dict)
     return _expand(tree, Path.cwd(), (), problems)
+
+
+def _packaged() -> list[str]:
+    found = (path.relative_to(RECIPES).with_suffix("").as_posix() for path in RECIPES.rglob("*.yaml"))
+    return sorted(name for name in found if not name.rpartition("/")[2].startswith("base_"))
 
 
 def _read(name: str, folder: Path, above: tuple[str, ...], problems: list[Problem], source: str = "") -> Tree:

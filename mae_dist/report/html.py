@@ -37,8 +37,9 @@ def page(report: Report, run: RunFiles) -> str:
         "Provenance": training.provenance(report, config_text=run.config_text),
     }
     shown = {title: section for title, section in sections.items() if section is not None}
-    body = tag(
-        "body",
+    made = f"Made {report['created_utc']}. All numbers of this page are in report.json beside it."
+    return document(
+        f"{_name(report)} · mae_dist report",
         _header(report, list(shown)),
         tag(
             "main",
@@ -47,21 +48,22 @@ def page(report: Report, run: RunFiles) -> str:
             results.headline(report, unit=unit),
             *shown.values(),
         ),
-        tag(
-            "footer",
-            tag("p", f"Made {report['created_utc']}. All numbers of this page are in report.json beside it."),
-        ),
+        tag("footer", tag("p", made)),
     )
+
+
+def document(title: str, *content: Html) -> str:
+    """A whole HTML file of these parts, which needs and may load nothing else."""
     head = tag(
         "head",
         tag("meta", charset="utf-8"),
         tag("meta", http_equiv="Content-Security-Policy", content=_POLICY),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("meta", name="color-scheme", content="light dark"),
-        tag("title", f"{_name(report)} · mae_dist report"),
+        tag("title", title),
         tag("style", raw(stylesheet())),
     )
-    return "<!doctype html>\n" + tag("html", head, body, lang="en") + "\n"
+    return "<!doctype html>\n" + tag("html", head, tag("body", *content), lang="en") + "\n"
 
 
 def stylesheet() -> str:

@@ -75,7 +75,7 @@ def loss_curve(curves: Mapping[str, Curve | None]) -> Html | None:
         all_axes = figure.subplots(len(shown), 1, sharex=True, height_ratios=ratios, squeeze=False)[:, 0]
         for axes, (field, title, height) in zip(all_axes, shown, strict=True):
             _curve(axes, curves[field], PRETRAINED if field == "loss" else MUTED)
-            axes.set_title(title, **_TITLE)
+            axes.set_title(title, **TITLE)
             if height == 1:
                 axes.set_ylim(bottom=0)
                 axes.yaxis.set_major_locator(MaxNLocator(nbins=2))
@@ -84,7 +84,7 @@ def loss_curve(curves: Mapping[str, Curve | None]) -> Html | None:
 
     if curves["loss"] is None:
         return None
-    return _drawn(draw, "loss", _TALL, "Pretraining loss, learning rate and gradient norm over steps")
+    return drawn(draw, "loss", _TALL, "Pretraining loss, learning rate and gradient norm over steps")
 
 
 def speed_curve(curves: Mapping[str, Curve | None]) -> Html | None:
@@ -94,15 +94,15 @@ def speed_curve(curves: Mapping[str, Curve | None]) -> Html | None:
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 2])
         _curve(above, curves["samples_per_second"], PRETRAINED)
         _curve(below, curves["data_wait_share"], PUBLISHED, scale=100)
-        above.set_title("Samples per second", **_TITLE)
+        above.set_title("Samples per second", **TITLE)
         above.set_ylim(bottom=0)
-        below.set_title("Step time spent waiting for data, %", **_TITLE)
+        below.set_title("Step time spent waiting for data, %", **TITLE)
         below.set_ylim(0, max(5.0, below.get_ylim()[1]))
         below.set_xlabel("step")
 
     if curves["samples_per_second"] is None:
         return None
-    return _drawn(draw, "speed", _TALL, "Throughput and data wait over steps")
+    return drawn(draw, "speed", _TALL, "Throughput and data wait over steps")
 
 
 def evaluation_curve(name: str, trained: Sequence[Mapping[str, Any]]) -> Html | None:
@@ -121,13 +121,13 @@ def evaluation_curve(name: str, trained: Sequence[Mapping[str, Any]]) -> Html | 
             _curve(axes[0], its["loss"], colour, legend=its["start_from"])
             if has_metric:
                 _curve(axes[1], its["value"], colour)
-        axes[0].set_title(f"{label(name)}: training loss", **_TITLE)
+        axes[0].set_title(f"{label(name)}: training loss", **TITLE)
         axes[0].legend(loc="upper right", labelcolor=MUTED, fontsize=9)
         if has_metric:
-            axes[1].set_title(f"{label(trained[0]['metric'])}, %", **_TITLE)
+            axes[1].set_title(f"{label(trained[0]['metric'])}, %", **TITLE)
         axes[-1].set_xlabel("step")
 
-    return _drawn(draw, f"curve-{name}", 3.4 if has_metric else 2.4, f"Curves of {label(name)}")
+    return drawn(draw, f"curve-{name}", 3.4 if has_metric else 2.4, f"Curves of {label(name)}")
 
 
 def probe_curve(entry: Mapping[str, Any]) -> Html | None:
@@ -156,29 +156,29 @@ def probe_curve(entry: Mapping[str, Any]) -> Html | None:
             place, across = (1, entry["random"]), ("axes fraction", "data")
             options: dict[str, Any] = _ABOVE | {"ha": "right"}
             axes.annotate("random init", place, xytext=(0, 4), xycoords=across, **options)
-        axes.set_title(f"{label(entry['name'])}: {label(entry['metric'])}, %", **_TITLE)
+        axes.set_title(f"{label(entry['name'])}: {label(entry['metric'])}, %", **TITLE)
         axes.margins(x=0.03, y=0.15)
         axes.yaxis.set_major_locator(MaxNLocator(nbins=5))
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
         axes.set_xlabel(f"{unit} of pretraining")
 
-    return _drawn(draw, f"probe-{entry['name']}", 2.8, f"{label(entry['name'])} over the pretraining")
+    return drawn(draw, f"probe-{entry['name']}", 2.8, f"{label(entry['name'])} over the pretraining")
 
 
 def accuracy_bars(evaluations: Sequence[Mapping[str, Any]]) -> Html | None:
     """A pair of bars per evaluation with one standard error to each side, and the published value's mark."""
-    shown = [entry for entry in evaluations if _value(entry, "pretrained") or _value(entry, "random")]
+    shown = [entry for entry in evaluations if _value(entry, "pretrained") or _value(entry, "baseline")]
     if not shown:
         return None
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
         for row, entry in enumerate(shown):
-            for start, colour, offset in (("pretrained", PRETRAINED, -0.19), ("random", RANDOM, 0.19)):
-                _bar(axes, row + offset, entry[start], colour)
+            for side, colour, offset in (("pretrained", PRETRAINED, -0.19), ("baseline", RANDOM, 0.19)):
+                _bar(axes, row + offset, entry[side], colour)
             if entry["published"]:
                 axes.plot(entry["published"]["value"], row, "D", color=PUBLISHED, markersize=6, zorder=4)
-        axes.set_yticks(range(len(shown)), [label(entry["name"]) for entry in shown], color=INK, **_PLAIN)
+        axes.set_yticks(range(len(shown)), [label(entry["name"]) for entry in shown], color=INK, **PLAIN)
         axes.set_ylim(len(shown) - 0.5, -0.5)
         axes.set_xlim(left=0)
         axes.margins(x=0.12)
@@ -187,7 +187,7 @@ def accuracy_bars(evaluations: Sequence[Mapping[str, Any]]) -> Html | None:
         is_mixed = any(entry["metric"] != "top1" for entry in shown)
         axes.set_xlabel("accuracy or frame mAP, %" if is_mixed else "accuracy, %")
 
-    return _drawn(draw, "bars", 0.6 + 0.75 * len(shown), "Accuracy from pretrained and from random weights")
+    return drawn(draw, "bars", 0.6 + 0.75 * len(shown), "Accuracy from pretrained and from random weights")
 
 
 def _bar(axes: Axes, place: float, side: Mapping[str, Any] | None, colour: str) -> None:
@@ -212,8 +212,8 @@ def _value(entry: Mapping[str, Any], start: str) -> bool:
     return bool(entry[start]) and is_number(entry[start]["value"])
 
 
-_PLAIN: dict[str, Any] = {"parse_math": False}  # a name may hold a dollar sign
-_TITLE: dict[str, Any] = {"loc": "left", "fontsize": 10, "color": INK, **_PLAIN}
+PLAIN: dict[str, Any] = {"parse_math": False}  # a name may hold a dollar sign
+TITLE: dict[str, Any] = {"loc": "left", "fontsize": 10, "color": INK, **PLAIN}
 _ABOVE: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "color": MUTED, "fontsize": 9}
 
 
@@ -231,7 +231,7 @@ def _curve(
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
 
 
-def _drawn(draw: Callable[[Figure], None], key: str, height: float, description: str) -> Html:
+def drawn(draw: Callable[[Figure], None], key: str, height: float, description: str) -> Html:
     """Run `draw` on a fresh figure `height` inches high and return it as an <svg> element."""
     with matplotlib.rc_context({**_STYLE, "svg.hashsalt": key}), warnings.catch_warnings():
         # matplotlib only measures the text; the page's typefaces draw it and know other scripts.

@@ -25,7 +25,7 @@ NUM_CHOICES = 6
 """Numbers offered in a message, those nearest to the one given."""
 
 
-def lint(config: RunConfig, *, invalid: Collection[str] = ()) -> list[Finding]:
+def contradictions(config: RunConfig, *, invalid: Collection[str] = ()) -> list[Finding]:
     """Every contradiction in a config; checks that read a path in `invalid` (or below one) are left out."""
     found: list[Finding] = []
     for check in CHECKS:
@@ -299,6 +299,7 @@ CHECKS = (
     Check(("input.channels", "augment"), lambda config: inputs.colour_changes(config, config.augment)),
     Check(("data.cpus_per_task", "resources.cpus_per_worker", "checkpoint.every"), _shares),
     Check((), _finite),
+    Check(("evaluations",), finetuning.baseline),
     Check(_BATCH, lambda config: _batch(config.train, config.resources.workers)),
     Check(_REPEATS, lambda config: _repeats(config.train)),
     Check(_LENGTH, lambda config: _length(config.train)),
