@@ -22,7 +22,7 @@ from mae_dist.config.masks import MaskKind, PredictKind, Rounding
 from mae_dist.config.optimisation import ResourcesConfig, TrainConfig
 from mae_dist.config.probing import FROZEN_PROTOCOLS, AttentiveConfig, FeaturesConfig, HeadsConfig, KnnConfig
 from mae_dist.config.quantities import Count, Positive, Share
-from mae_dist.config.resilience import CheckpointConfig, GuardConfig, WatchConfig
+from mae_dist.config.resilience import CheckpointConfig, FaultBudget, GuardConfig, WatchConfig
 from mae_dist.config.starts import StartConfig
 from mae_dist.config.testing import PublishedResult, RobustnessConfig, ViewsConfig
 from mae_dist.config.workers import WorkerRange
@@ -123,16 +123,6 @@ class TargetConfig:
     loss: Literal["mse", "l1", "smooth_l1"] = "mse"
     """Of a predicted value and the true one, averaged over all of them. smooth_l1: half the square below a
     difference of 1, the difference less half above."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FaultBudget:
-    """How many samples may turn out unreadable before a run stops."""
-
-    share: Share = 0.01
-    """Of the samples seen so far ..."""
-    at_least: Count = 10
-    """... but this many are always allowed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

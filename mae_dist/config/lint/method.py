@@ -133,6 +133,8 @@ def _differences(subject: Subject, evaluation: EvaluationConfig, number: Publish
     length = config.train.length
     if epochs and config.weights is None and length.unit == "epochs" and float(epochs[1]) != length.value:
         yield f"it is of {epochs[1]} epochs of pretraining, and train.length is {length}"
+    if epochs and config.start.weights is not None:
+        yield "it is of a pretraining from random weights, and start.weights names others"
     if evaluation.labels_per_class is not None:
         yield f"it is of all labels, and labels_per_class is {evaluation.labels_per_class}"
     if evaluation.trainable_blocks is not None:

@@ -68,7 +68,7 @@ def choices_of(training: Training, *, gpus: int, is_half: bool, usable: float) -
                 ),
                 micro_batch=micro_batch,
                 accumulation=accumulation,
-                sample_pixel_bytes=its.frames * its.height * its.width * 3,
+                sample_pixel_bytes=its.frames * its.height * its.width * its.channels,
                 recompute=checkpointing,
             )
             yield Choice(

@@ -210,7 +210,7 @@ def _course(training: Training, choice: Choice, request: Request, *, peak: float
         _decoding(training.config, request),
         samples_per_second=rate,
         repeats=train.repeats,
-        sample_pixel_bytes=its.frames * its.height * its.width * 3,
+        sample_pixel_bytes=its.frames * its.height * its.width * its.channels,
         node_cpus=request.node_cpus,
     )
     return Course(

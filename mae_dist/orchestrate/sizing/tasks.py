@@ -21,7 +21,7 @@ from mae_dist.train.training import Training
 def trained_parameters(training: Training) -> Trained:
     """Parameters of the real modules, which get no memory; a classifier's head is left out."""
     config, protocol = training.config, training.protocol
-    architecture = config.model.architecture
+    architecture = config.architecture
     with torch.device("meta"):
         if protocol is None:
             task = PretrainTask(architecture, config.grid, config.input, config.target)
@@ -39,7 +39,7 @@ def trained_parameters(training: Training) -> Trained:
 def step_activations(training: Training, *, is_half: bool, recompute: bool) -> Activations:
     """Of one sample; `is_half` is autocast to bf16 or fp16, `recompute` activation checkpointing."""
     config, protocol = training.config, training.protocol
-    architecture, grid = config.model.architecture, config.grid
+    architecture, grid = config.architecture, config.grid
     value_bytes = 2 if is_half else 4
     if protocol is None:
         return pretraining_activations(
@@ -63,7 +63,7 @@ def step_activations(training: Training, *, is_half: bool, recompute: bool) -> A
 def recomputed_operations(training: Training) -> int:
     """Operations of one sample that activation checkpointing adds: another forward pass of the blocks."""
     config, protocol = training.config, training.protocol
-    architecture, grid = config.model.architecture, config.grid
+    architecture, grid = config.architecture, config.grid
     if protocol is None:
         forward = forward_multiply_adds(
             architecture,
