@@ -109,17 +109,17 @@ def build_steps(
             output="catalog/test",
         )
         steps.append(test_samples)
-        steps.append(
-            Step(
-                name="reconstruction",
-                run=run_reconstruction,
-                config=job,
-                identity={"gallery_samples": config.gallery_samples},
-                output="evaluations/reconstruction",
-                needs=(pretrain, test_samples),
-                demand=Demand(cpus=1),
-            )
+        reconstruction = Step(
+            name="reconstruction",
+            run=run_reconstruction,
+            config=job,
+            identity={"gallery_samples": config.gallery_samples},
+            output="evaluations/reconstruction",
+            needs=(pretrain, test_samples),
+            demand=Demand(cpus=1),
         )
+        if inputs.get("decoder") != "none":  # of weights that are an encoder alone
+            steps.append(reconstruction)
         for name, protocol in config.evaluations.items():
             for start_from in protocol.start_from:
                 steps += _evaluation_steps(job, name, start_from, steps, inputs)
