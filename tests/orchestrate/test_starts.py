@@ -86,7 +86,7 @@ def test_weights_that_are_not_there_or_no_export_are_named(config, tmp_path):
     (tmp_path / "other.safetensors").write_bytes(b"PK not weights at all")
     assert refusal(config(f"start.weights={tmp_path}/other.safetensors")) == [
         f"start.weights: {tmp_path}/other.safetensors: no safetensors file (21 bytes); give a run "
-        "directory, or a file that a run exported"
+        "directory, a file that a run exported, or one of mae-dist weights convert"
     ]
 
 
@@ -122,7 +122,7 @@ def test_a_fine_tuning_starts_an_encoder_and_no_decoder(config, tmp_path):
     uri = str(tmp_path / "tuned.safetensors")
     storage.write_bytes(uri, classifier.to_bytes(model.state_dict(), its))
     assert refusal(config(f"start.weights={uri}")) == [
-        "start.parts: all, but a fine-tuning leaves no decoder; encoder would do"
+        "start.parts: all, but the weights are an encoder without a decoder; encoder would do"
     ]
     check_inputs(config(f"start.weights={uri}", "start.parts=encoder"))
 
