@@ -67,6 +67,8 @@ class Architecture:
     """Whether hidden tokens look at the encoder's alone, and not at each other (CrossMAE)."""
     channels: int = 3
     """Values of one pixel."""
+    predicted: int | None = None
+    """Values that are predicted for each hidden token; null: as many as its patch has."""
 
     def grid(self, *, frames: int, height: int, width: int) -> Grid:
         """Token grid of (frames, height, width) pixels; ValueError where a patch does not divide them."""

@@ -26,6 +26,11 @@ def patch_values(architecture: Architecture) -> int:
     return architecture.tubelet * architecture.patch**2 * architecture.channels
 
 
+def predicted_values(architecture: Architecture) -> int:
+    """V, the values that the decoder predicts for one token."""
+    return architecture.predicted or patch_values(architecture)
+
+
 class Encoder(nn.Module):
     """The part of a masked autoencoder that is kept after pretraining.
 

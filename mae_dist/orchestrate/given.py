@@ -1,4 +1,4 @@
-"""Weights that a run is given in place of a pretraining: where they lie, whether they fit, and their step."""
+"""Weights that a run is given: in place of a pretraining, with their step, and to make its target with."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from mae_dist.config.schema import RunConfig
 from mae_dist.model.weights.header import (
     ENCODER,
     MASKED_AUTOENCODER,
+    TOKENIZER,
     WeightsError,
     exported_weights,
     read_card,
@@ -60,8 +61,12 @@ def _misfits(card: Mapping[str, Any], config: RunConfig) -> Iterator[str]:
             f"input.frames: the positions of the weights were learned on {card['frames']} frames, "
             f"got {config.input.frames}"
         )
-    if has_a_decoder(card) and card["target"] != config.target.kind:
+    if not has_a_decoder(card):
+        return
+    if card["target"] != config.target.kind:
         yield f"target.kind: the weights predict {card['target']}, got {config.target.kind}"
+    elif card["architecture"].get("predicted") != config.target.num_values(config.architecture):
+        yield "target: the weights predict other frames, or another number of values, than target says"
 
 
 Fits = Callable[[Mapping[str, Any], Mapping[str, Any]], bool]
@@ -121,6 +126,37 @@ def _is_alike(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> bool:
 def has_a_decoder(card: Mapping[str, Any]) -> bool:
     """Whether the weights with this card are more than an encoder."""
     return card["architecture"]["decoder"]["depth"] > 0
+
+
+def identify_tokenizer(config: RunConfig) -> tuple[str, list[str]]:
+    """The sha256 of the target's tokenizer, and by field what keeps it from being predicted by this recipe.
+
+    Raises StorageError if it cannot be read, WeightsError if it is no export of a tokenizer.
+    """
+    assert config.target.tokenizer is not None
+    uri, patch = weights_file(config.target.tokenizer), config.model.architecture.patch
+    data = storage.read_bytes(uri)
+    try:
+        card = read_card(data, TOKENIZER)
+    except WeightsError as error:
+        raise WeightsError(f"{uri}: {error}; give a run of pretrain/tokenizer, or its export") from None
+    problems = []
+    if card["vocabulary"] != config.target.vocabulary:
+        problems.append(
+            f"target.vocabulary: the tokenizer has {card['vocabulary']} codes, got {config.target.vocabulary}"
+        )
+    if len(card["mean"]) != config.input.channels:
+        problems.append(
+            f"target.tokenizer: was trained with {len(card['mean'])} channel(s), and input.channels is "
+            f"{config.input.channels}; train one with --set input.channels={config.input.channels}"
+        )
+    if card["patch"] != patch:
+        side = card["patch"]
+        problems.append(
+            f"target.tokenizer: gives a code to every {side} x {side} pixels, patches of {config.model.size} "
+            f"are {patch} x {patch}; train one with --set model.size={config.model.size}"
+        )
+    return hashlib.sha256(data).hexdigest(), problems
 
 
 def given_step(job: Job, inputs: Mapping[str, str]) -> Step:

@@ -103,3 +103,8 @@ def _wrong_decoder(card: Mapping[str, Any] | None, config: RunConfig) -> Iterato
             f"target.kind: the decoder of the weights predicts {card['target']}, got {config.target.kind}; "
             "or start.parts=encoder"
         )
+    elif theirs.get("predicted") != config.target.num_values(config.architecture):
+        yield (
+            "start.parts: all, but the decoder of the weights predicts other frames, or another number of "
+            "values, than target says; encoder would do"
+        )

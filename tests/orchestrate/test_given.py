@@ -125,6 +125,14 @@ def test_other_pixels_and_another_target_are_refused_with_those_of_the_weights(c
     ]
 
 
+def test_weights_that_predict_other_frames_are_refused(config, tmp_path):
+    twice = dataclasses.replace(architecture(SIZE), predicted=96)
+    run = export(tmp_path / "run", config(), architecture=twice)
+    assert refusal(config(f"weights={run}")) == [
+        "target: the weights predict other frames, or another number of values, than target says"
+    ]
+
+
 def test_nothing_is_pretrained_and_all_evaluations_are_those_of_the_recipe(config, tmp_path):
     given = config(f"weights={export(tmp_path / 'run', config())}")
     inputs = INPUTS | {"weights": "sha256"}

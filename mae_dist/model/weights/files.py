@@ -22,7 +22,6 @@ HARMLESS = (argparse.Namespace,)
 """Classes beyond torch's own that published checkpoints hold (their `args`) and that do nothing when made."""
 
 _ZIP, _PICKLE = b"PK\x03\x04", b"\x80"  # of torch.save since 1.6, and before
-_HEADER = b"{"  # what the header of a safetensors file begins with, at byte 8
 
 
 def open_weights(data: bytes) -> tuple[dict[str, Any], dict[str, str]]:
@@ -31,8 +30,7 @@ def open_weights(data: bytes) -> tuple[dict[str, Any], dict[str, str]]:
     Of safetensors: tensors by name, and text. Of torch.save: a mapping as it was saved, of tensors, numbers,
     text and containers of these, and {}. Raises WeightsError for everything else, having run none of it.
     """
-    # A safetensors file may begin like a pickle, with the length of its header; the header comes after that.
-    if data.startswith((_ZIP, _PICKLE)) and data[8:9] != _HEADER:
+    if not _is_safetensors(data) and data.startswith((_ZIP, _PICKLE)):
         return _unpickled(data), {}
     try:
         tensors = load(data)
@@ -42,6 +40,11 @@ def open_weights(data: bytes) -> tuple[dict[str, Any], dict[str, str]]:
         ) from error
     # The library reads metadata from paths only.
     return tensors, metadata_of(data)
+
+
+def _is_safetensors(data: bytes) -> bool:
+    """Whether a header may follow that is as long as the first bytes say; one in 32 begins like a pickle."""
+    return data[8:9] == b"{" and 8 + int.from_bytes(data[:8], "little") <= len(data)
 
 
 def _unpickled(data: bytes) -> dict[str, Any]:

@@ -18,6 +18,10 @@ ENCODER = "mae_dist.encoder.1"
 """Format of an encoder without a decoder, which others' files are converted to; see native.py."""
 CLASSIFIER = "mae_dist.classifier.1"
 """Format of the export of a fine-tuning."""
+TOKENIZER = "mae_dist.tokenizer.1"
+"""Format of the export of a tokenizer."""
+COMPONENTS = "mae_dist.components.1"
+"""Format of the basis that the target pca is made with."""
 
 
 def exported_weights(run: str) -> str:

@@ -49,7 +49,7 @@ class ModelCard:
     """Of pixels in [0, 1], per channel; inputs are (pixels - mean) / std."""
     std: tuple[float, ...]
     target: str
-    """What the decoder predicts, a key of `TARGETS`."""
+    """What the decoder predicts, a kind of target (config/targets.py)."""
     provenance: Mapping[str, str] = field(default_factory=dict)
 
     @property
