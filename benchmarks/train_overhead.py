@@ -98,8 +98,7 @@ def run_ours(job: dict[str, Any]) -> None:
     """The training function of a Ray Train worker."""
     import ray.train
 
-    from mae_dist.config.resilience import GuardConfig
-    from mae_dist.config.schema import FaultBudget
+    from mae_dist.config.resilience import FaultBudget, GuardConfig
     from mae_dist.model.operations import forward_multiply_adds, training_operations
     from mae_dist.train.checkpoint import Checkpointer, Progress
     from mae_dist.train.feed import Feed

@@ -23,7 +23,8 @@ from mae_dist.data.sources import is_drawn, open_source
 _WRITTEN = (CATALOG, SOURCE, f"{part_name(0)}.parquet", f"{part_name(0)}.tar")
 """What a destination holds that a reader would take for samples."""
 _ABOUT = """\
-images  re-encoded as JPEG where their short side is longer than wanted, others kept byte for byte; Parquet
+images  re-encoded as JPEG, without transparency, where their short side is longer than wanted, others and
+        arrays kept byte for byte; Parquet
 videos  re-encoded as H.264 with short groups of pictures, without B-frames and sound; tar shards
 
 The samples are shuffled by seed. Given again, the command makes the shards that are missing and nothing

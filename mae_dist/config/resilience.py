@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from mae_dist.config.duration import Duration
-from mae_dist.config.quantities import Count, Length, Positive, Seconds
+from mae_dist.config.quantities import Count, Length, Positive, Seconds, Share
 
 DriftName = Literal["precision", "decoder", "guard", "torch", "numpy", "timm", "pillow", "av", "deepspeed"]
 
@@ -74,3 +74,13 @@ class WatchConfig:
                 "first_step_seconds is for a step with all that goes before it, so it must be at least "
                 f"step_seconds={self.step_seconds:g}, got {self.first_step_seconds:g}"
             )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FaultBudget:
+    """How many samples may turn out unreadable before a run stops."""
+
+    share: Share = 0.01
+    """Of the samples seen so far ..."""
+    at_least: Count = 10
+    """... but this many are always allowed."""

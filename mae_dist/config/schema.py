@@ -22,7 +22,7 @@ from mae_dist.config.masks import MaskKind, PredictKind, Rounding
 from mae_dist.config.optimisation import ResourcesConfig, TrainConfig
 from mae_dist.config.probing import FROZEN_PROTOCOLS, AttentiveConfig, FeaturesConfig, HeadsConfig, KnnConfig
 from mae_dist.config.quantities import Count, Positive, Share
-from mae_dist.config.resilience import CheckpointConfig, GuardConfig, WatchConfig
+from mae_dist.config.resilience import CheckpointConfig, FaultBudget, GuardConfig, WatchConfig
 from mae_dist.config.starts import StartConfig
 from mae_dist.config.targets import TargetConfig
 from mae_dist.config.testing import PublishedResult, RobustnessConfig, ViewsConfig
@@ -112,16 +112,6 @@ class MaskConfig:
         """Tokens that the decoder predicts of every sample; None: those that are hidden."""
         kept = self.num_kept(grid)
         return masks.num_predicted(self.predict, grid, self.predict_ratio, num_kept=kept)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FaultBudget:
-    """How many samples may turn out unreadable before a run stops."""
-
-    share: Share = 0.01
-    """Of the samples seen so far ..."""
-    at_least: Count = 10
-    """... but this many are always allowed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -27,17 +27,21 @@ class StartConfig:
     inflate: Inflation | None = None
     """How the patches of an image encoder become tubelets. mean: its weights for each frame, divided by
     their number (arXiv 1705.07750). center: its weights for the middle frame, zero for the others (arXiv
-    2103.15691). A class token is dropped where this recipe has none. Null: tubelets must be equal."""
+    2103.15691). A class token is dropped where this recipe has none. Null: tubelets must be equal. Without
+    start.weights it is the encoder of `weights` that is inflated, and evaluated as it is."""
 
 
 def start_settings(config: RunConfig) -> Iterator[tuple[str, str]]:
     """Settings that need each other, and weights that nothing would begin with."""
     start = config.start
+    if start.inflate is not None and config.model.architecture.tubelet == 1:
+        yield "start.inflate", f"{start.inflate}, but patches are of one frame each; null, or model.tubelet=2"
     if start.weights is None:
-        for name, default in (("inflate", None), ("parts", "all")):
-            given = getattr(start, name)
-            if given != default:
-                yield f"start.{name}", f"{given}, but of which weights? give --set start.weights=URI"
+        question = "but of which weights? give --set start.weights=URI"
+        if start.inflate is not None and config.weights is None:
+            yield "start.inflate", f"{start.inflate}, {question}"
+        if start.parts != "all":
+            yield "start.parts", f"{start.parts}, {question}"
         return
     if config.weights is not None:
         yield (
@@ -49,5 +53,3 @@ def start_settings(config: RunConfig) -> Iterator[tuple[str, str]]:
             "start.parts",
             "all, but an image model's decoder predicts no tubelets; encoder goes with start.inflate",
         )
-    if start.inflate is not None and config.model.architecture.tubelet == 1:
-        yield "start.inflate", f"{start.inflate}, but patches are of one frame each; null, or model.tubelet=2"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mae_dist.config.schema import FaultBudget
+from mae_dist.config.resilience import FaultBudget
 from mae_dist.data import keys
 
 _SHOWN = 5

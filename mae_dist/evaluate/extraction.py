@@ -21,7 +21,8 @@ from torch import Tensor
 from mae_dist import storage
 from mae_dist.config.geometry import Architecture
 from mae_dist.config.load import digest, to_dict
-from mae_dist.config.schema import EvaluationConfig, FaultBudget, RunConfig
+from mae_dist.config.resilience import FaultBudget
+from mae_dist.config.schema import EvaluationConfig, RunConfig
 from mae_dist.data.batch import StreamSpec, num_blocks, stream_of_a_pass
 from mae_dist.data.faults import Fault, check_budget
 from mae_dist.data.mix import Samples

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from mae_dist import storage
@@ -22,6 +22,8 @@ from mae_dist.model.weights.header import (
 from mae_dist.orchestrate.job import Job
 from mae_dist.orchestrate.step import PRETRAINING, Demand, Step
 
+_DROPPED = ("class_token", "key_bias")
+"""What an image encoder may have beyond the video encoder that it becomes."""
 ENCODER_FIELDS = ("patch", "tubelet", "encoder", "class_token", "key_bias")
 """Of an architecture, what makes up the encoder beside positions; evaluations need no decoder."""
 
@@ -43,13 +45,17 @@ def identify_weights(config: RunConfig) -> tuple[dict[str, str], list[str]]:
             "mae-dist weights convert FILE MODEL.safetensors"
         ) from None
     digest = {"weights": hashlib.sha256(data).hexdigest()}
-    return digest | ({} if has_a_decoder(card) else {"decoder": "none"}), list(_misfits(card, config))
+    is_whole = has_a_decoder(card) and config.start.inflate is None
+    return digest | ({} if is_whole else {"decoder": "none"}), list(_misfits(card, config))
 
 
 def _misfits(card: Mapping[str, Any], config: RunConfig) -> Iterator[str]:
     theirs = card["architecture"]
-    yield from wrong_encoder(theirs, config, _serves)
+    is_inflated = config.start.inflate is not None
+    yield from wrong_encoder(theirs, config, can_inflate if is_inflated else _serves)
     yield from wrong_pixels(card, config)
+    if is_inflated:
+        return
     if theirs["positions"] == "learned" and card["frames"] != config.input.frames:
         yield (
             f"input.frames: the positions of the weights were learned on {card['frames']} frames, "
@@ -104,6 +110,13 @@ def wrong_pixels(card: Mapping[str, Any], config: RunConfig) -> Iterator[str]:
 def _serves(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> bool:
     """Whether an encoder of ours can be evaluated with the weights; learned positions stand for any."""
     return _is_alike(theirs, ours) and theirs["positions"] in (ours["positions"], "learned")
+
+
+def can_inflate(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> bool:
+    """Whether one architecture holds all that the encoder for clips begins with, for patches of one frame."""
+    same = theirs["patch"] == ours["patch"] and theirs["encoder"] == ours["encoder"]
+    is_inflated = theirs["tubelet"] == 1 < ours["tubelet"]
+    return same and is_inflated and all(theirs[part] or not ours[part] for part in _DROPPED)
 
 
 def _is_alike(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> bool:
@@ -161,15 +174,39 @@ def given_step(job: Job, inputs: Mapping[str, str]) -> Step:
 
 def given_identity(config: RunConfig, inputs: Mapping[str, str]) -> dict[str, Any]:
     """What a run on given weights depends on before any evaluation, as plain data."""
-    return {"weights": inputs["weights"], "seed": config.seed, "catalog": inputs["catalog"]}
+    inflated = {} if config.start.inflate is None else {"inflate": config.start.inflate}
+    return {"weights": inputs["weights"], "seed": config.seed, "catalog": inputs["catalog"]} | inflated
 
 
 def take_weights(job: Job, output: str, inputs: Mapping[str, str]) -> dict[str, Any]:
-    """Copy the weights given into the run directory, as if they had been trained there."""
+    """Copy the weights given into the run directory, as if they had been trained there; or inflate them."""
     assert job.config.weights is not None
     uri = weights_file(job.config.weights)
     data = storage.read_bytes(uri)
     if job.fence is not None:
         job.fence.check()
-    storage.write_bytes(exported_weights(output), data)
+    taken = data if job.config.start.inflate is None else _inflated(data, job.config)
+    storage.write_bytes(exported_weights(output), taken)
     return {"weights": uri, "sha256": hashlib.sha256(data).hexdigest()}
+
+
+def _inflated(data: bytes, config: RunConfig) -> bytes:
+    """The encoder of an image model as a file of one for the clips of this recipe."""
+    # Imported here: what is wrong with weights is told without torch.
+    from mae_dist.model.inflation import inflate_encoder
+    from mae_dist.model.weights import native
+
+    assert config.start.inflate is not None
+    weights, card = native.from_bytes(data, (MASKED_AUTOENCODER, ENCODER))
+    own = {name.removeprefix("encoder."): its for name, its in weights.items() if name.startswith("encoder.")}
+    inflated = inflate_encoder(own, config.architecture, config.start.inflate)
+    its = config.input
+    card = replace(
+        card,
+        architecture=replace(config.architecture, decoder=native.NO_DECODER),
+        frames=its.frames,
+        height=its.height,
+        width=its.width,
+        provenance=dict(card.provenance) | {"Inflated": f"{config.start.inflate}, from an image encoder"},
+    )
+    return native.to_bytes({f"encoder.{name}": values for name, values in inflated.items()}, card)

@@ -111,7 +111,7 @@ def _operations(config: RunConfig, evaluation: str | None, samples: int | None) 
         return None
     if protocol is not None and protocol.train is None:
         passes = samples * (protocol.features.drawn_views or protocol.views.count)
-        return passes * 2 * forward_multiply_adds(config.model.architecture, config.grid).encoder
+        return passes * 2 * forward_multiply_adds(config.architecture, config.grid).encoder
     training = Training(config=config, output="", catalog="", evaluation=evaluation)
     steps = schedule_of(training.train, samples_per_epoch=samples).total_steps
     return steps * training.train.global_batch * training.operations(num_classes=0)

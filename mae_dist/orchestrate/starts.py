@@ -19,7 +19,13 @@ from mae_dist.model.weights.header import (
     read_card,
     weights_file,
 )
-from mae_dist.orchestrate.given import has_a_decoder, has_same_encoder, wrong_encoder, wrong_pixels
+from mae_dist.orchestrate.given import (
+    can_inflate,
+    has_a_decoder,
+    has_same_encoder,
+    wrong_encoder,
+    wrong_pixels,
+)
 
 DECODER = ("decoder", "bridge_bias", "encoder_mask_token", "cross_decoder")
 """Of an architecture, what beside the encoder makes up the rest."""
@@ -75,17 +81,7 @@ def _wrong_encoder(card: Mapping[str, Any], config: RunConfig) -> Iterator[str]:
     elif theirs["tubelet"] > 1:
         yield f"start.inflate: the weights have patches of {theirs['tubelet']} frames already; null would do"
     else:
-        yield from wrong_encoder(theirs, config, _can_inflate)
-
-
-def _can_inflate(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> bool:
-    """Whether one architecture holds all that the encoder of the other begins with."""
-    same = theirs["patch"] == ours["patch"] and theirs["encoder"] == ours["encoder"]
-    return same and ours["tubelet"] > 1 and all(theirs[part] or not ours[part] for part in _DROPPED)
-
-
-_DROPPED = ("class_token", "key_bias")
-"""What an image encoder may have beyond the video encoder that it becomes."""
+        yield from wrong_encoder(theirs, config, can_inflate)
 
 
 def _wrong_decoder(card: Mapping[str, Any] | None, config: RunConfig) -> Iterator[str]:

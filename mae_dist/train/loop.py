@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from mae_dist.config.schema import FaultBudget
+from mae_dist.config.resilience import FaultBudget
 from mae_dist.data.faults import Fault, check_budget
 from mae_dist.train import checkpoint
 from mae_dist.train.checkpoint import Checkpointer, Progress

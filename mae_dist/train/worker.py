@@ -75,9 +75,7 @@ def _train_and_score(
     # Decoding starts its processes while the engine is built.
     blocks = itertools.count(training.first_block(newest or 0) + rank, world)
     feed = None if is_done else _feed(training, device, rank, attempt, blocks)
-    task = build_task(training, num_classes=catalog.num_classes).to(device)
-    if newest is None and isinstance(task, PretrainTask):
-        take_start(task.model, training.config.start)
+    task = begin_task(training, newest, num_classes=catalog.num_classes).to(device)
     if training.train.activation_checkpointing:
         recompute_activations(task)
     if training.train.compile:
@@ -205,6 +203,17 @@ def build_task(training: Training, *, num_classes: int) -> Task:
     if weights is not None:
         encoder, _ = native.load_encoder(weights, config.grid)
         task.take_encoder(encoder)
+    return task
+
+
+def begin_task(training: Training, newest: int | None, *, num_classes: int) -> Task:
+    """The task before its first step, or before it goes on from the checkpoint of step `newest`.
+
+    The weights that a pretraining starts from are looked at in the first case only: they may be gone later.
+    """
+    task = build_task(training, num_classes=num_classes)
+    if newest is None and isinstance(task, PretrainTask):
+        take_start(task.model, training.config.start)
     return task
 
 

@@ -138,6 +138,11 @@ SSV2 = "data.catalog=s3://bucket/ssv2/train.csv"
             f"{FINETUNE}.published: got 80; null, or the number of this run would be right: it is of 800 ep",
         ),
         (
+            "k400",
+            ["start.weights=runs/other"],
+            "it is of a pretraining from random weights, and start.weights names others",
+        ),
+        (
             "in1k",
             [f"{FINETUNE}.labels_per_class=13"],
             "it is of all labels, and labels_per_class is 13",

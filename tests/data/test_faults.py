@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mae_dist.config.schema import FaultBudget
+from mae_dist.config.resilience import FaultBudget
 from mae_dist.data.faults import Fault, FaultBudgetError, check_budget, replacement
 
 

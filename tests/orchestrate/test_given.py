@@ -159,3 +159,33 @@ def test_the_weights_lie_where_a_pretraining_would_leave_them(config, tmp_path):
     assert copied == storage.read_bytes(exported_weights(run))
     assert summary["weights"] == exported_weights(run)
     native.load_encoder(copied)
+
+
+INFLATED = ("model.tubelet=2", "input.frames=2")
+
+
+def test_an_image_encoder_is_inflated_and_evaluated_as_one_for_clips(config, tmp_path):
+    """Without a pretraining on clips: what VideoMAE's paper has beside its own."""
+    run = export(tmp_path / "run", config())
+    given = config(f"weights={run}", *INFLATED, "start.inflate=mean")
+    inputs = check_inputs(given).digests
+    assert inputs["decoder"] == "none"
+    assert "reconstruction" not in steps_of(given, INPUTS | inputs)
+    assert run_uri(given, inputs) != run_uri(
+        config(f"weights={run}", *INFLATED, "start.inflate=center"), inputs
+    )
+    take_weights(Job(config=given, use_gpu=False), str(tmp_path / "evaluation"), {})
+    file = storage.read_bytes(exported_weights(str(tmp_path / "evaluation")))
+    encoder, card = native.load_encoder(file, given.grid)
+    image, _ = native.load_encoder(storage.read_bytes(exported_weights(run)))
+    assert card.architecture.tubelet == 2
+    assert card.provenance["Inflated"] == "mean, from an image encoder"
+    halves = encoder.patch_embedding.weight.chunk(2, dim=1)
+    assert all(half.equal(image.patch_embedding.weight / 2) for half in halves)
+    assert encoder.norm.weight.equal(image.norm.weight)
+
+
+def test_weights_that_cannot_be_inflated_are_refused(config, tmp_path):
+    run = export(tmp_path / "run", config("model.size=mae_micro"))
+    [problem] = refusal(config(f"weights={run}", *INFLATED, "start.inflate=mean"))
+    assert problem.startswith("model.size: the weights are of an encoder of width 192, depth 6")

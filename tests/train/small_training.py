@@ -12,8 +12,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from mae_dist.config.resilience import GuardConfig
-from mae_dist.config.schema import FaultBudget
+from mae_dist.config.resilience import FaultBudget, GuardConfig
 from mae_dist.train import checkpoint
 from mae_dist.train.checkpoint import Checkpointer, Progress
 from mae_dist.train.engine import Engine, StepOutput, TorchEngine

@@ -9,6 +9,7 @@ import torch
 
 from mae_dist import storage
 from mae_dist.config.geometry import Architecture, Grid, architecture
+from mae_dist.config.load import load
 from mae_dist.config.starts import StartConfig
 from mae_dist.model.classifier import Classifier
 from mae_dist.model.encoder import Encoder
@@ -16,6 +17,8 @@ from mae_dist.model.mae import MaskedAutoencoder
 from mae_dist.model.weights import classifier, native
 from mae_dist.model.weights.header import WeightsError, exported_weights
 from mae_dist.train.starting import take_start
+from mae_dist.train.training import Training
+from mae_dist.train.worker import begin_task
 
 IMAGE, CLIP = architecture("mae_micro"), architecture("videomae_micro")
 IMAGE_GRID, CLIP_GRID = Grid(frames=1, rows=4, columns=4), Grid(frames=2, rows=4, columns=4)
@@ -111,3 +114,16 @@ def test_weights_that_do_not_fit_are_named_with_their_file(run):
     model = made(architecture("videomae_micro", decoder_depth=1), CLIP_GRID, 2)
     with pytest.raises(WeightsError, match=r"model.safetensors: the weights do not fit the model: .*decoder"):
         take_start(model, StartConfig(weights=run))
+
+
+def test_a_worker_takes_the_weights_before_the_first_step_and_never_again(run, tmp_path):
+    settings = ["input.height=32", "input.width=32", f"start.weights={run}"]
+    training = Training(config=load("pretrain/demo", settings), output="out", catalog="none")
+    given = made(CLIP, CLIP_GRID, 1).state_dict()
+    state = begin_task(training, None, num_classes=0).model.state_dict()
+    assert all(values.equal(given[name]) for name, values in state.items())
+    storage.delete(exported_weights(run))
+    resumed = begin_task(training, 7, num_classes=0).model.state_dict()
+    assert not resumed["mask_token"].equal(given["mask_token"])
+    with pytest.raises(storage.StorageError):
+        begin_task(training, None, num_classes=0)
