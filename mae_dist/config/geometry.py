@@ -50,8 +50,9 @@ class Architecture:
     """Frames that one patch spans."""
     encoder: Stack
     decoder: Stack
-    positions: Literal["sincos_2d", "sincos_1d"]
-    """MAE: 2-D sine-cosine, column half first. VideoMAE: 1-D sine-cosine over the flattened grid."""
+    positions: Literal["sincos_2d", "sincos_1d", "learned"]
+    """MAE: 2-D sine-cosine, column half first. VideoMAE: 1-D sine-cosine over the flattened grid. learned:
+    of a converted encoder; they lie with its weights and are not trained further."""
     class_token: bool
     key_bias: bool
     """MAE's attention has a key bias, VideoMAE's has not (softmax cannot see the difference)."""

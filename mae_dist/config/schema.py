@@ -292,8 +292,9 @@ class RunConfig:
     name: str
     seed: Count = 0
     weights: str | None = None
-    """Weights to evaluate instead of pretraining some: a run directory, or the file that a run exported. The
-    recipe's `train` and `augment` then do nothing, `mask` and `target` serve the reconstruction."""
+    """Weights to evaluate instead of pretraining some: a run directory, or a file that a run exported or
+    `mae-dist weights convert` wrote. The recipe's `train` and `augment` then do nothing, `mask` and `target`
+    serve the reconstruction, which there is none of where the weights have no decoder."""
     storage: str = "runs"
     """Folder or s3:// prefix that holds run directories."""
     input: InputConfig

@@ -70,7 +70,8 @@ def check_inputs(config: RunConfig) -> Inputs:
     inputs: dict[str, str] = {}
     if config.weights is not None:
         try:
-            inputs["weights"], misfits = identify_weights(config)
+            weights, misfits = identify_weights(config)
+            inputs |= weights
             problems += misfits
         except (storage.StorageError, WeightsError) as error:
             problems.append(f"weights: {error}")

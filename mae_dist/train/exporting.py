@@ -40,8 +40,12 @@ def _classifier(training: Training, task: ClassifyTask, samples: Samples) -> tup
     protocol = training.protocol
     assert protocol is not None
     about = {"Evaluation": str(training.evaluation), "Started from": training.weights or "random weights"}
+    model = _card(training, samples, **about)
+    # Positions that the encoder came with stay.
+    learned = task.model.encoder.architecture.positions
+    its = replace(model.architecture, positions=learned)
     card = classifier.ClassifierCard(
-        model=_card(training, samples, **about), classes=tuple(samples.classes), pool=protocol.head.pool
+        model=replace(model, architecture=its), classes=tuple(samples.classes), pool=protocol.head.pool
     )
     return classifier.to_bytes(task.model.state_dict(), card), classifier.classifier_markdown(card)
 

@@ -6,7 +6,7 @@ import itertools
 import logging
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import ray.train
@@ -188,6 +188,9 @@ def build_task(training: Training, *, num_classes: int) -> Task:
     """The module to optimise, initialised from the seed and then from the weights to start from."""
     config = training.config
     architecture = config.architecture
+    weights = None if training.weights is None else storage.read_bytes(training.weights)
+    if weights is not None and native.has_learned_positions(weights):
+        architecture = replace(architecture, positions="learned")
     torch.manual_seed(config.seed)
     if training.protocol is None and config.tokenizer is not None:
         return TokenizerTask(training.tokenizer_card, config.tokenizer)
@@ -199,8 +202,8 @@ def build_task(training: Training, *, num_classes: int) -> Task:
         task: ClassifyTask | DetectTask = DetectTask(*model, num_actions=num_classes)
     else:
         task = ClassifyTask(*model, num_classes=num_classes, seed=config.seed)
-    if training.weights is not None:
-        encoder, _ = native.load_encoder(storage.read_bytes(training.weights), config.grid)
+    if weights is not None:
+        encoder, _ = native.load_encoder(weights, config.grid)
         task.take_encoder(encoder)
     return task
 
