@@ -113,18 +113,19 @@ def build_steps(
             output="catalog/test",
         )
         steps.append(test_samples)
-        reconstruction = Step(
-            name="reconstruction",
-            run=run_reconstruction,
-            config=job,
-            identity={"gallery_samples": config.gallery_samples},
-            output="evaluations/reconstruction",
-            needs=(pretrain, test_samples),
-            demand=Demand(cpus=1),
-        )
-        has_decoder = config.tokenizer is None and inputs.get("decoder") != "none"
-        if has_decoder and config.target.gives_pixels:
-            steps.append(reconstruction)
+        has_decoder = inputs.get("decoder") != "none"  # weights that are given may be an encoder alone
+        if has_decoder and config.target.gives_pixels and config.tokenizer is None:
+            steps.append(
+                Step(
+                    name="reconstruction",
+                    run=run_reconstruction,
+                    config=job,
+                    identity={"gallery_samples": config.gallery_samples},
+                    output="evaluations/reconstruction",
+                    needs=(pretrain, test_samples),
+                    demand=Demand(cpus=1),
+                )
+            )
         for name, protocol in config.evaluations.items():
             for start_from in protocol.start_from:
                 steps += _evaluation_steps(job, name, start_from, steps, inputs)

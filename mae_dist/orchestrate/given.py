@@ -59,7 +59,7 @@ def _misfits(card: Mapping[str, Any], config: RunConfig) -> Iterator[str]:
         return
     if card["target"] != config.target.kind:
         yield f"target.kind: the weights predict {card['target']}, got {config.target.kind}"
-    elif theirs.get("predicted") != config.target.num_values(config.architecture):
+    elif card["architecture"].get("predicted") != config.target.num_values(config.architecture):
         yield "target: the weights predict other frames, or another number of values, than target says"
 
 
@@ -101,6 +101,20 @@ def wrong_pixels(card: Mapping[str, Any], config: RunConfig) -> Iterator[str]:
             yield f"input.{name}: the weights were trained with {list(card[name])}, got {list(given)}"
 
 
+def _serves(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> bool:
+    """Whether an encoder of ours can be evaluated with the weights; learned positions stand for any."""
+    return _is_alike(theirs, ours) and theirs["positions"] in (ours["positions"], "learned")
+
+
+def _is_alike(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> bool:
+    return all(theirs[part] == ours[part] for part in ENCODER_FIELDS)
+
+
+def has_a_decoder(card: Mapping[str, Any]) -> bool:
+    """Whether the weights with this card are more than an encoder."""
+    return card["architecture"]["decoder"]["depth"] > 0
+
+
 def identify_tokenizer(config: RunConfig) -> tuple[str, list[str]]:
     """The sha256 of the target's tokenizer, and by field what keeps it from being predicted by this recipe.
 
@@ -130,20 +144,6 @@ def identify_tokenizer(config: RunConfig) -> tuple[str, list[str]]:
             f"are {patch} x {patch}; train one with --set model.size={config.model.size}"
         )
     return hashlib.sha256(data).hexdigest(), problems
-
-
-def _serves(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> bool:
-    """Whether an encoder of ours can be evaluated with the weights; learned positions stand for any."""
-    return _is_alike(theirs, ours) and theirs["positions"] in (ours["positions"], "learned")
-
-
-def _is_alike(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> bool:
-    return all(theirs[part] == ours[part] for part in ENCODER_FIELDS)
-
-
-def has_a_decoder(card: Mapping[str, Any]) -> bool:
-    """Whether the weights with this card are more than an encoder."""
-    return card["architecture"]["decoder"]["depth"] > 0
 
 
 def given_step(job: Job, inputs: Mapping[str, str]) -> Step:
