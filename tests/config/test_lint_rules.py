@@ -147,11 +147,6 @@ SSV2 = "data.catalog=s3://bucket/ssv2/train.csv"
             [f"{FINETUNE}.labels_per_class=13"],
             "it is of all labels, and labels_per_class is 13",
         ),
-        (
-            "k400",
-            ["start.weights=runs/other"],
-            "it is of a pretraining from random weights, and start.weights names others",
-        ),
         ("in1k", [f"{FINETUNE}.trainable_blocks=4"], "it is of all blocks, and trainable_blocks is 4"),
     ],
 )

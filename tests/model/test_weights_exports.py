@@ -205,6 +205,14 @@ def test_what_others_have_no_model_of_is_refused_with_the_reason():
     wide = weights_of(SMALL_MAE, "masked_autoencoder", card=card_of(SMALL_MAE, rows=3, columns=5))
     with pytest.raises(WeightsError, match="their MAE takes square images alone, got 12 x 20 pixels"):
         WRITERS["authors"](wide)
+    twice = weights_of(
+        replace(SMALL_VIDEOMAE, predicted=192),
+        "masked_autoencoder",
+        card=card_of(replace(SMALL_VIDEOMAE, predicted=192), target="norm_pixel_videomae"),
+    )
+    for to in ("huggingface", "authors"):
+        with pytest.raises(WeightsError, match="its decoder predicts other frames than are seen"):
+            WRITERS[to](twice)
     spacetime = weights_of(replace(SMALL_VIDEOMAE, class_token=True, key_bias=True), "encoder")
     for to in WRITERS:
         with pytest.raises(

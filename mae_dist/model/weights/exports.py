@@ -219,6 +219,11 @@ def _check_pretraining(weights: Weights) -> None:
             f"its decoder predicts {weights.card.target}, which their model does not "
             f"({' or '.join(fitting)}); export the encoder alone (--encoder-only)"
         )
+    if weights.card.architecture.predicted is not None:
+        raise WeightsError(
+            "its decoder predicts other frames than are seen, which their model does not; export the encoder "
+            "alone (--encoder-only)"
+        )
 
 
 def _theirs(weights: Weights, naming: Naming) -> dict[str, Tensor]:
