@@ -1,11 +1,13 @@
 """The paper's linear probe against heads on kept features, at an equal number of heads, on the same samples.
 
 The paper's way trains one head after the other: every epoch decodes, augments and encodes every training
-sample again. The fast way extracts features once and trains all heads in one pass. Both hold out the same
-samples to choose a head with, and score it on the same test samples. All in this process, without Ray, so
-that no start of processes counts for either.
+sample again. The fast way extracts features once and trains all heads in one pass. Both have the same
+optimizer, learning rates, batches and number of updates, hold out the same samples to choose a head with, and
+score it on the same test samples; they differ in the crops, drawn anew in every epoch or kept. All in this
+process, without Ray, so that no start of processes counts for either.
 
-    python benchmarks/probe.py [--train PATTERN --test PATTERN] [--weights FILE] [--epochs 5] [--json]
+    python benchmarks/probe.py [--train PATTERN --test PATTERN] [--weights FILE] [--epochs 5] [--batch 256]
+        [--base-lrs 0.8 1.6 …] [--views 1] [--json]
 
 Without samples it draws glyphs; without weights the encoder is a random one. PATTERN is whatever data.catalog
 takes, for example 'cifar10/train-*.parquet'.
@@ -42,25 +44,30 @@ from mae_dist.train.param_groups import make_optimizer
 from mae_dist.train.schedule import schedule_of
 from mae_dist.train.tasks import ClassifyTask
 
-BASE_LRS = (0.8, 1.6, 3.2, 6.4, 12.8)
+BASE_LRS = [0.8, 1.6, 3.2, 6.4, 12.8]
 LEAST_SPEEDUP, MOST_POINTS = 10.0, 1.0
 CPU = torch.device("cpu")
 
 
 def config_of(arguments: argparse.Namespace) -> RunConfig:
     """pretrain/cifar10 with the two probes to compare, of equal learning rates."""
-    lrs = json.dumps(list(BASE_LRS[: arguments.heads]))
     return load(
         "pretrain/cifar10",
         [
             f"data.catalog={arguments.train}",
             f"data.test_catalog={arguments.test}",
             f"model.size={arguments.size}",
+            "resources.workers=1",
             f"evaluations.linear_probe.train.length={arguments.epochs} epochs",
-            f"evaluations.feature_probe.heads.base_lrs={lrs}",
+            f"evaluations.linear_probe.train.global_batch={arguments.batch}",
+            f"evaluations.linear_probe.train.micro_batch={arguments.batch}",
+            f"evaluations.feature_probe.heads.base_lrs={json.dumps(arguments.base_lrs)}",
             "evaluations.feature_probe.features.layers=[-1]",
             "evaluations.feature_probe.augment={crop: random_resized, scale: [0.5, 1.0], flip: true}",
             f"evaluations.feature_probe.features.drawn_views={arguments.views}",
+            f"evaluations.feature_probe.heads.batch={arguments.batch}",
+            # Its epochs are over the kept crops: as many updates as the paper's way makes.
+            f"evaluations.feature_probe.heads.length={arguments.epochs / arguments.views} epochs",
         ],
     )
 
@@ -189,8 +196,9 @@ def main() -> None:
     parser.add_argument("--labels", type=int, help="training samples per class; all unless given")
     parser.add_argument("--weights", help="exported masked autoencoder, of --size")
     parser.add_argument("--size", default="mae_micro")
-    parser.add_argument("--epochs", type=int, default=5, help="of the paper's way")
-    parser.add_argument("--heads", type=int, default=len(BASE_LRS), help="learning rates, 1 to 5")
+    parser.add_argument("--epochs", type=int, default=5, help="passes over the training samples")
+    parser.add_argument("--batch", type=int, default=256, help="samples per update")
+    parser.add_argument("--base-lrs", type=float, nargs="+", default=BASE_LRS, help="one head for each")
     parser.add_argument("--views", type=int, default=1, help="augmented crops kept of each training sample")
     parser.add_argument("--json", action="store_true", help="print the claims as JSON")
     arguments = parser.parse_args()

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from mae_dist.cli.config import add_recipe_arguments, add_set_argument
+from mae_dist.config.lint import lint
 from mae_dist.config.load import load
 from mae_dist.config.problems import ConfigError, Problem
 from mae_dist.config.schema import RunConfig
+
+if TYPE_CHECKING:
+    from mae_dist.data.catalog import Catalog
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -91,6 +96,7 @@ def anchored(config: RunConfig) -> RunConfig:
         config,
         storage=storage.absolute(config.storage),
         weights=config.weights and storage.absolute(config.weights),
+        start=replace(config.start, weights=config.start.weights and storage.absolute(config.start.weights)),
         data=data,
         evaluations=evaluations,
     )
@@ -111,6 +117,7 @@ def run_config(config: RunConfig, *, dry_run: bool = False) -> int:
     except (PreflightError, StorageError) as error:
         print(error, file=sys.stderr)
         return 2
+    _remark(config, checked.catalogs)
     # Torch and ray take seconds more; missing samples are told without them.
     from mae_dist.cli.display import StepDisplay
     from mae_dist.orchestrate import cluster, experiment
@@ -164,6 +171,15 @@ def run_config(config: RunConfig, *, dry_run: bool = False) -> int:
     for status in bad:
         print(f"{status.step.name} {status.state}: {status.reason}", file=sys.stderr)
     return 1 if bad else 0
+
+
+def _remark(config: RunConfig, catalogs: Mapping[str, Catalog]) -> None:
+    """Say what may not be meant; nothing is stopped for it."""
+    origins = {field: its.origin.dataset for field, its in catalogs.items() if its.origin is not None}
+    numbers = [catalogs[field].num_samples for field in config.data.sources if field in catalogs]
+    is_counted = len(numbers) == len(config.data.sources)
+    for remark in lint(config, origins=origins, num_samples=sum(numbers) if is_counted else None):
+        print(f"remark: {remark}", file=sys.stderr)
 
 
 def _show_report(console: Console, uri: str) -> None:

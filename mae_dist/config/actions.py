@@ -1,4 +1,7 @@
-"""Mistakes about action detection: settings that it cannot follow, or that only it can; see `lint.py`."""
+"""Mistakes about action detection: settings that it cannot follow, or that only it can.
+
+See `contradictions.py`.
+"""
 
 from __future__ import annotations
 

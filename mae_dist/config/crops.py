@@ -1,4 +1,7 @@
-"""Mistakes about crops and colours; see `lint.py`."""
+"""Mistakes about crops and colours.
+
+See `contradictions.py`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Mistakes about engines: settings that one does not have or that do not go together; see `lint.py`."""
+"""Mistakes about engines: settings that one does not have or that do not go together.
+
+See `contradictions.py`.
+"""
 
 from __future__ import annotations
 

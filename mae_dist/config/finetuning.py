@@ -1,4 +1,7 @@
-"""Mistakes about fine-tuning: blocks that are not there, batches that cannot be mixed; see `lint.py`."""
+"""Mistakes about fine-tuning: blocks that are not there, batches that cannot be mixed.
+
+See `contradictions.py`.
+"""
 
 from __future__ import annotations
 
@@ -37,6 +40,26 @@ def mixed_batches(_: RunConfig, evaluation: EvaluationConfig) -> Findings:
             f"must be even where head.mixup or head.cutmix mixes its samples in pairs, got "
             f"{train.micro_batch}; {train.micro_batch + 1} would do, or 0 for both",
         )
+
+
+def baseline(config: RunConfig) -> Findings:
+    """An evaluation that is compared with another one has no random start of its own, and the other has."""
+    from_scratch = [name for name, its in config.evaluations.items() if "random" in its.start_from]
+    for name, its in config.evaluations.items():
+        field = f"evaluations.{name}.baseline"
+        if its.baseline is None:
+            continue
+        if "random" in its.start_from:
+            yield (
+                field,
+                f"takes the place of its own start from random weights, got start_from {its.start_from}",
+            )
+        elif its.baseline not in from_scratch:
+            known = ", ".join(from_scratch) or "there is none"
+            yield (
+                field,
+                f"must be an evaluation that starts from random weights ({known}), got {its.baseline!r}",
+            )
 
 
 def other_test_sets(_: RunConfig, evaluation: EvaluationConfig) -> Findings:

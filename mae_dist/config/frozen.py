@@ -1,5 +1,5 @@
 """Mistakes about evaluations of a frozen encoder: sections that a protocol does not use, features that it
-cannot have; see `lint.py`."""
+cannot have; see `contradictions.py`."""
 
 from __future__ import annotations
 

@@ -64,6 +64,8 @@ class Architecture:
     """Whether mask tokens go through the encoder already, where they cost what patches do (MAE, table 1c)."""
     cross_decoder: bool = False
     """Whether hidden tokens look at the encoder's alone, and not at each other (CrossMAE)."""
+    channels: int = 3
+    """Values of one pixel."""
 
     def grid(self, *, frames: int, height: int, width: int) -> Grid:
         """Token grid of (frames, height, width) pixels; ValueError where a patch does not divide them."""
@@ -164,14 +166,21 @@ def architecture(
     *,
     decoder_depth: int | None = None,
     decoder_width: int | None = None,
+    tubelet: int | None = None,
     encoder_mask_token: bool = False,
     cross_decoder: bool = False,
 ) -> Architecture:
-    """The architecture called `size`, with another decoder where one is asked for (heads stay)."""
+    """The architecture called `size`, with another decoder (heads stay) or tubelet where one is asked for."""
     named = ARCHITECTURES[size]
     decoder = replace(
         named.decoder,
         depth=named.decoder.depth if decoder_depth is None else decoder_depth,
         width=named.decoder.width if decoder_width is None else decoder_width,
     )
-    return replace(named, decoder=decoder, encoder_mask_token=encoder_mask_token, cross_decoder=cross_decoder)
+    return replace(
+        named,
+        tubelet=named.tubelet if tubelet is None else tubelet,
+        decoder=decoder,
+        encoder_mask_token=encoder_mask_token,
+        cross_decoder=cross_decoder,
+    )

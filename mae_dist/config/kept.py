@@ -1,4 +1,7 @@
-"""Mistakes about evaluations of kept checkpoints: none is kept, or others than asked for; see `lint.py`."""
+"""Mistakes about evaluations of kept checkpoints: none is kept, or others than asked for.
+
+See `contradictions.py`.
+"""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 recipe file, extends, --set   tree.py: one tree of values that know their source
   -> known fields only        unknown ones are named, with the field that was probably meant
   -> pydantic                 types, choices and ranges of single fields
-  -> lint.py                  what concerns several fields; those that are valid are still checked
+  -> contradictions.py        what concerns several fields; those that are valid are still checked
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from typing import Any
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from mae_dist.config import lint, studies
+from mae_dist.config import studies
+from mae_dist.config.contradictions import contradictions
 from mae_dist.config.problems import ConfigError, Problem, reworded, shown, suggestion
 from mae_dist.config.schema import EvaluationConfig, RunConfig
 from mae_dist.config.sections import (
@@ -74,6 +75,20 @@ def load(recipe: str, settings: Sequence[str] = ()) -> RunConfig:
     A null entry of `evaluations` leaves an inherited evaluation out. Raises ConfigError with every mistake.
     """
     return _checked(recipe, RunConfig, *_tree(recipe, settings))
+
+
+def load_without_samples(recipe: str, settings: Sequence[str] = ()) -> RunConfig:
+    """The same of a run whose training samples nobody has named yet; they are called "none" then."""
+    tree, problems = _tree(recipe, settings)
+    unnamed: Tree = {"catalog": Given(STAND_INS["catalog"], "")}
+    data = tree.get("data", {})
+    mix = data.get("mix") if isinstance(data, dict) else None
+    if isinstance(mix, dict) and mix:
+        sources: Tree = dict.fromkeys(mix, unnamed)
+        tree = merge({"data": {"mix": sources}}, tree)
+    else:
+        tree = merge({"data": unnamed}, tree)
+    return _checked(recipe, RunConfig, tree, problems)
 
 
 def load_section(recipe: str, settings: Sequence[str] = ()) -> EvaluationConfig:
@@ -145,9 +160,9 @@ def _checked(recipe: str, cls: type, tree: Tree, problems: list[Problem]) -> Any
     config, invalid = _validated(cls, values, tree, problems)
     findings: Iterable[tuple[str, str]] = ()
     if isinstance(config, RunConfig):
-        findings = lint.lint(config, invalid=invalid)
+        findings = contradictions(config, invalid=invalid)
     elif isinstance(config, StudyConfig) and not invalid:
-        findings = studies.lint(config)
+        findings = studies.contradictions(config)
     for path, message in findings:
         problems.append(Problem(path, message, _source(tree, tuple(path.split(".")))))
     if problems:

@@ -2,7 +2,8 @@
 
 One `RunConfig` describes a pretraining and the evaluations that follow it. All classes are frozen; a number
 that follows from others is a property with its formula. `load.py` reads recipes into these classes and
-`lint.py` checks what concerns several fields at once.
+`contradictions.py` checks what concerns several fields at once; `lint/` looks for what is allowed and yet
+not what the papers did.
 """
 
 from __future__ import annotations
@@ -22,13 +23,14 @@ from mae_dist.config.optimisation import ResourcesConfig, TrainConfig
 from mae_dist.config.probing import FROZEN_PROTOCOLS, AttentiveConfig, FeaturesConfig, HeadsConfig, KnnConfig
 from mae_dist.config.quantities import Count, Positive, Share
 from mae_dist.config.resilience import CheckpointConfig, GuardConfig, WatchConfig
+from mae_dist.config.starts import StartConfig
 from mae_dist.config.testing import PublishedResult, RobustnessConfig, ViewsConfig
 from mae_dist.config.workers import WorkerRange
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InputConfig:
-    """The pixels that one sample becomes: (frames, height, width, 3). An image is a clip of one frame."""
+    """The pixels of one sample: (frames, height, width, channels). An image is a clip of one frame."""
 
     frames: Positive = 1
     frame_stride: Positive = 1
@@ -40,9 +42,11 @@ class InputConfig:
     whole video (TSN; Something-Something)."""
     height: Positive = 224
     width: Positive = 224
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    channels: Positive = 3
+    """Of a pixel. 3: RGB. 1: grey, its brightness. Others are those of the file: arrays (.npy), or 4 RGBA."""
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     """Per-channel mean of pixels in [0, 1], subtracted on the device. Default: ImageNet."""
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,6 +57,8 @@ class ModelConfig:
     decoder_depth: Positive | None = None
     """Blocks in the decoder; null means as the named size has it."""
     decoder_width: Positive | None = None
+    tubelet: Positive | None = None
+    """Frames that one patch spans; null means as the named size has it."""
     encoder_mask_token: bool = False
     """Whether the encoder sees mask tokens in place of hidden patches, which MAE does without (table 1c)."""
     cross_decoder: bool = False
@@ -65,6 +71,7 @@ class ModelConfig:
             self.size,
             decoder_depth=self.decoder_depth,
             decoder_width=self.decoder_width,
+            tubelet=self.tubelet,
             encoder_mask_token=self.encoder_mask_token,
             cross_decoder=self.cross_decoder,
         )
@@ -248,6 +255,9 @@ class EvaluationConfig:
     are extracted once: feature_probe many linear heads, attentive_probe poolers of tokens, knn nothing."""
     start_from: tuple[Literal["pretrained", "random"], ...] = ("pretrained", "random")
     """random is the baseline: the same evaluation without pretraining."""
+    baseline: str | None = None
+    """Another evaluation that starts from random weights, which this one is compared with instead of itself:
+    training from scratch has a recipe of its own (MAE, table 11)."""
     checkpoints: Checkpoints = ("last",)
     """Checkpoints of the pretraining that it is run on: "last", the final weights, and besides "every 20
     epochs" (or steps) those kept by checkpoint.keep_every, while the pretraining goes on. That is done on
@@ -303,6 +313,7 @@ class RunConfig:
     target: TargetConfig = field(default_factory=TargetConfig)
     data: DataConfig
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+    start: StartConfig = field(default_factory=StartConfig)
     train: TrainConfig
     resources: ResourcesConfig = field(default_factory=ResourcesConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
@@ -334,3 +345,8 @@ class RunConfig:
         return self.model.architecture.grid(
             frames=self.input.frames, height=self.input.height, width=self.input.width
         )
+
+    @property
+    def architecture(self) -> Architecture:
+        """The model's, for pixels of this input."""
+        return replace(self.model.architecture, channels=self.input.channels)

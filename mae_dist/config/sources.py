@@ -1,4 +1,7 @@
-"""Mistakes about where samples come from: one catalog or a mix, and which of it has labels; see `lint.py`."""
+"""Mistakes about where samples come from: one catalog or a mix, and which of it has labels.
+
+See `contradictions.py`.
+"""
 
 from __future__ import annotations
 

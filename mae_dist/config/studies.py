@@ -98,7 +98,7 @@ class StudyConfig:
     values: dict[str, ValueConfig] = field(default_factory=dict)
 
 
-def lint(study: StudyConfig) -> Iterator[tuple[str, str]]:
+def contradictions(study: StudyConfig) -> Iterator[tuple[str, str]]:
     """(dotted path, what is wrong and what would be right) of every contradiction in a study."""
     for name, entries in (("columns", study.columns), ("values", study.values)):
         if not entries:

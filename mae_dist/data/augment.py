@@ -42,7 +42,7 @@ def augment(
     epoch: int,
     sample: int,
 ) -> np.ndarray:
-    """uint8 (T, size.height, size.width, 3), contiguous; T as the source has it.
+    """uint8 (T, size.height, size.width, size.channels), contiguous; T as the source has it.
 
     Raises ValueError if `config.rand_augment` is not a string that timm understands.
     """
@@ -164,6 +164,6 @@ def _erase(clip: np.ndarray, size: InputConfig, rng: np.random.Generator) -> Non
         h, w = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
         if 0 < h < height and 0 < w < width:
             top, left = int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1))
-            noise = rng.normal(size.mean, size.std, (h, w, 3)) * 255
+            noise = rng.normal(size.mean, size.std, (h, w, clip.shape[-1])) * 255
             clip[:, top : top + h, left : left + w] = np.clip(np.rint(noise), 0, 255).astype(np.uint8)
             return

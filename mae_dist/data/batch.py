@@ -129,9 +129,9 @@ def num_blocks(catalog: Samples, spec: StreamSpec) -> int:
 
 
 def build_block(block: int, catalog: Samples, spec: StreamSpec) -> dict[str, Any]:
-    """The arrays of one block of m = micro_batch crops (T, H, W from spec.input, N kept tokens).
+    """The arrays of one block of m = micro_batch crops (T, H, W, C from spec.input, N kept tokens).
 
-    clips uint8 (m, T, H, W, 3); label int64 (m,), -1 unknown; sample, epoch int64 (m,); keep int64 (m, N),
+    clips uint8 (m, T, H, W, C); label int64 (m,), -1 unknown; sample, epoch int64 (m,); keep int64 (m, N),
     only with a mask; counted bool (m,); with `spec.boxes` the arrays of `boxes.block_boxes`, with as many
     places as the sample with most boxes needs; faults: list of Fault; stats: BlockStats, the one entry that
     is another one each time.
@@ -158,7 +158,9 @@ def build_block(block: int, catalog: Samples, spec: StreamSpec) -> dict[str, Any
     size, num_views = spec.input, spec.views_per_sample
     epochs_MK, samples_M = epochs.reshape(-1, num_views), samples[::num_views]
     rows = catalog.rows(samples_M)
-    view_shape = (size.frames, size.height, size.width, 3) if spec.boxes is None else (framed_bytes(size),)
+    view_shape: tuple[int, ...] = (size.frames, size.height, size.width, size.channels)
+    if spec.boxes is not None:
+        view_shape = (framed_bytes(size),)
     written = np.empty((*epochs_MK.shape, *view_shape), dtype=np.uint8)
     keys_M = [(int(sample), tuple(its.tolist())) for sample, its in zip(samples_M, epochs_MK, strict=True)]
     faults: list[Fault] = []

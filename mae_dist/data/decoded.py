@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 import numpy as np
+from PIL import Image
 
 from mae_dist.data.transforms import Box, crop_resize
 
@@ -27,7 +28,7 @@ class Decoded(Protocol):
         ...
 
     def crop(self, box: Box, height: int, width: int, interpolation: str) -> np.ndarray:
-        """Cut `box` out of every frame and resample it, antialiased: uint8 (T, height, width, 3) RGB.
+        """Cut `box` out of every frame and resample it, antialiased: uint8 (T, height, width, C), mostly RGB.
 
         May be called again with another box. Raises DecodeError if the pixels turn out to be damaged.
         """
@@ -35,7 +36,7 @@ class Decoded(Protocol):
 
 
 class Pixels:
-    """Frames that are RGB already: uint8 (T, H, W, 3)."""
+    """Frames that are decoded already: uint8 (T, H, W, C)."""
 
     def __init__(self, clip_THWC: np.ndarray) -> None:
         self._clip = clip_THWC
@@ -53,3 +54,27 @@ class Pixels:
     def crop(self, box: Box, height: int, width: int, interpolation: str) -> np.ndarray:
         """See Decoded; equals Pillow's `crop` and `resize`."""
         return crop_resize(self._clip, box, height, width, interpolation)
+
+
+class Grey:
+    """The brightness of frames in RGB, one channel: Pillow's L, 0.299 R + 0.587 G + 0.114 B (ITU-R 601-2)."""
+
+    def __init__(self, colour: Decoded) -> None:
+        self._colour = colour
+
+    @property
+    def height(self) -> int:
+        """See Decoded."""
+        return self._colour.height
+
+    @property
+    def width(self) -> int:
+        """See Decoded."""
+        return self._colour.width
+
+    def crop(self, box: Box, height: int, width: int, interpolation: str) -> np.ndarray:
+        """See Decoded; (T, height, width, 1)."""
+        clip = self._colour.crop(box, height, width, interpolation)
+        # All frames as one tall picture.
+        grey = Image.fromarray(clip.reshape(-1, width, 3)).convert("L")
+        return np.array(grey).reshape(*clip.shape[:3], 1)

@@ -1,4 +1,4 @@
-"""The bytes of an image file as pixels."""
+"""The bytes of an image file, or of an array, as pixels."""
 
 from __future__ import annotations
 
@@ -11,30 +11,51 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from mae_dist.config.limits import DecodeLimits
-from mae_dist.data.decoded import Decoded, Pixels
+from mae_dist.data.arrays import is_array, probe_array, read_array
+from mae_dist.data.decoded import Decoded, Grey, Pixels
 from mae_dist.data.jpeg import open_jpeg
 from mae_dist.data.limits import DecodeError, check_pixels
 
+MODES = {3: "RGB", 4: "RGBA"}
+"""Pillow's name for so many channels. Grey is made of a crop of the colours; see Grey."""
 
-def open_image(data: bytes, limits: DecodeLimits | None = None) -> Decoded:
+
+def open_image(data: bytes, limits: DecodeLimits | None = None, *, channels: int = 3) -> Decoded:
     """As `read_image`, for crops of it. Of an ordinary JPEG only the header is read at first."""
     limits = limits or DecodeLimits()
-    jpeg = open_jpeg(data, limits, by_pillow=lambda: read_image(data, limits))
-    return jpeg or Pixels(read_image(data, limits))
+    if is_array(data):
+        _, _, found = probe_array(data, limits)
+        if found != channels:
+            raise DecodeError(f"an array of {found} channels, and input.channels is {channels}")
+        return Pixels(read_array(data, limits))
+    if channels == 1:
+        return Grey(open_image(data, limits))
+    if channels not in MODES:
+        raise DecodeError(f"an image has no {channels} channels, which input.channels asks for; an array has")
+    jpeg = None
+    if channels == 3:
+        jpeg = open_jpeg(data, limits, by_pillow=lambda: read_image(data, limits))
+    return jpeg or Pixels(read_image(data, limits, mode=MODES[channels]))
 
 
-def read_image(data: bytes, limits: DecodeLimits | None = None) -> np.ndarray:
+def read_image(data: bytes, limits: DecodeLimits | None = None, *, mode: str = "RGB") -> np.ndarray:
     """Decode any format Pillow knows to uint8 (1, H, W, 3) RGB: an image is a clip of one frame.
 
-    As in the reference pipelines the EXIF orientation is not applied and transparency is dropped; of an
-    animation the first picture is taken. 16-bit greys keep their upper 8 bits. Raises DecodeError.
+    As in the reference pipelines the EXIF orientation is not applied and transparency is dropped, unless it
+    is the fourth channel of mode RGBA; of an animation the first picture is taken. 16-bit greys keep their
+    upper 8 bits. An array (.npy) is taken as it is, (1, H, W, C). Raises DecodeError.
     """
+    if is_array(data):
+        return read_array(data, limits)
     with _opened(data, limits or DecodeLimits()) as image:
-        return np.asarray(_as_rgb(image), dtype=np.uint8)[None]
+        return np.asarray(_as_mode(image, mode), dtype=np.uint8)[None]
 
 
 def probe_image(data: bytes, limits: DecodeLimits | None = None) -> tuple[str, int, int]:
     """Format ("jpeg", "png", ...), width and height, from the header alone. Raises DecodeError."""
+    if is_array(data):
+        height, width, _ = probe_array(data, limits)
+        return "npy", width, height
     with _opened(data, limits or DecodeLimits()) as image:
         return (image.format or "").lower(), *image.size
 
@@ -61,8 +82,8 @@ def _opened(data: bytes, limits: DecodeLimits) -> Iterator[Image.Image]:
         raise DecodeError(f"not a readable image: {error}") from error
 
 
-def _as_rgb(image: Image.Image) -> Image.Image:
+def _as_mode(image: Image.Image, mode: str) -> Image.Image:
     if image.mode.startswith("I"):
         # Pillow clips 16-bit greys to white instead of scaling them.
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
-    return image.convert("RGB")
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert(mode)
+    return image.convert(mode)

@@ -128,7 +128,7 @@ def fitted(source_height: int, source_width: int, height: int, width: int) -> tu
 
 
 def crop_resize(clip_THWC: np.ndarray, box: Box, height: int, width: int, interpolation: str) -> np.ndarray:
-    """Cut `box` out of every frame and resample it: uint8 (T, height, width, 3).
+    """Cut `box` out of every frame and resample it: uint8 (T, height, width, C).
 
     Antialiased when it shrinks. Up to 95x95 pixels it equals Pillow's `crop` and `resize` with the filter
     named; larger crops are resampled by torch, which rounds otherwise: by at most 4 of 255 levels and less
@@ -139,16 +139,27 @@ def crop_resize(clip_THWC: np.ndarray, box: Box, height: int, width: int, interp
         return cut.copy()  # the caller may change it, and the clip may be cropped again
     if needs_torch(height, width):
         return _resize_by_torch(cut, height, width, interpolation)
-    resized = np.empty((len(cut), height, width, 3), dtype=np.uint8)
+    resized = np.empty((len(cut), height, width, cut.shape[-1]), dtype=np.uint8)
     for target, frame in zip(resized, cut, strict=True):
-        image = Image.fromarray(np.ascontiguousarray(frame))
-        target[:] = np.asarray(image.resize((width, height), FILTERS[interpolation]))
+        target[:] = _resize_by_pillow(frame, height, width, FILTERS[interpolation])
     return resized
 
 
 def needs_torch(height: int, width: int) -> bool:
     """Whether crops of this size are resampled by torch, whose import takes seconds and much memory."""
     return height * width >= _TORCH_PAYS
+
+
+def _resize_by_pillow(
+    frame_HWC: np.ndarray, height: int, width: int, resample: Image.Resampling
+) -> np.ndarray:
+    def resize(pixels: np.ndarray) -> np.ndarray:
+        return np.asarray(Image.fromarray(np.ascontiguousarray(pixels)).resize((width, height), resample))
+
+    if frame_HWC.shape[-1] == 3:
+        return resize(frame_HWC)
+    # One by one: Pillow would take a fourth channel for transparency.
+    return np.dstack([resize(frame_HWC[..., channel]) for channel in range(frame_HWC.shape[-1])])
 
 
 def _resize_by_torch(clip_THWC: np.ndarray, height: int, width: int, interpolation: str) -> np.ndarray:

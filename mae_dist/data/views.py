@@ -1,9 +1,9 @@
 """The encoded bytes of one sample as the pixels of its views.
 
-    bytes -> the frames of one window -> per view: crop, flip, ... -> uint8 (K, T, H, W, 3)
+    bytes -> the frames of one window -> per view: crop, flip, ... -> uint8 (K, T, H, W, C)
 
 A pure function that knows neither files nor processes; `decoder.py` runs it where it can be killed.
-Letters: K views of the sample, T frames of a view.
+Letters: K views of the sample, T frames of a view, C channels.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from mae_dist.config.schema import AugmentConfig, InputConfig, ViewsConfig
 from mae_dist.data import keys
 from mae_dist.data.augment import augment, placement, prepare
 from mae_dist.data.boxes import FRAMING_BYTES, Framing
-from mae_dist.data.decoded import Decoded
+from mae_dist.data.decoded import Decoded, Grey
 from mae_dist.data.frames import clip_ids
 from mae_dist.data.image import open_image
-from mae_dist.data.limits import check_bytes
+from mae_dist.data.limits import DecodeError, check_bytes
 from mae_dist.data.transforms import Box, fitted, spread_box
 from mae_dist.data.video import VIDEO_DECODERS, prepare_decoder
 
@@ -84,13 +84,13 @@ def decode_framed(request: Request, spec: ViewSpec, written_KV: np.ndarray) -> N
 
 def framed_bytes(size: InputConfig) -> int:
     """V, the bytes of one view with its framing."""
-    return size.frames * size.height * size.width * 3 + FRAMING_BYTES
+    return size.frames * size.height * size.width * size.channels + FRAMING_BYTES
 
 
 def split_framed(written_KV: np.ndarray, size: InputConfig) -> tuple[np.ndarray, list[Framing]]:
-    """The views (K, T, H, W, 3), in the same memory, and how each is framed."""
+    """The views (K, T, H, W, C), in the same memory, and how each is framed."""
     pixels = written_KV[:, :-FRAMING_BYTES]
-    views = pixels.reshape(-1, size.frames, size.height, size.width, 3)
+    views = pixels.reshape(-1, size.frames, size.height, size.width, size.channels)
     numbers = np.ascontiguousarray(written_KV[:, -FRAMING_BYTES:]).view(np.float64)
     return views, [Framing(*row) for row in numbers.tolist()]
 
@@ -110,7 +110,7 @@ def _open(request: Request, spec: ViewSpec) -> Decoded:
     """The image; or the frames of the clip that training draws, or of all clips of a test in a row."""
     check_bytes(len(request.data), spec.limits)
     if request.media != "video":
-        return open_image(request.data, spec.limits)
+        return open_image(request.data, spec.limits, channels=spec.input.channels)
 
     def choose(seconds_N: np.ndarray) -> np.ndarray:
         if spec.test is None:
@@ -124,7 +124,10 @@ def _open(request: Request, spec: ViewSpec) -> Decoded:
             ]
         )
 
-    return VIDEO_DECODERS[spec.decoder](request.data, choose, spec.limits)
+    if spec.input.channels not in (1, 3):
+        raise DecodeError(f"a video has 3 channels, and input.channels is {spec.input.channels}")
+    decoded = VIDEO_DECODERS[spec.decoder](request.data, choose, spec.limits)
+    return Grey(decoded) if spec.input.channels == 1 else decoded
 
 
 def _look(decoded: Decoded, spec: ViewSpec, test: ViewsConfig, views_KTHWC: np.ndarray) -> None:

@@ -95,7 +95,7 @@ def extraction_of(
         weights=weights,
         weights_digest=weights_digest(config, weights),
         catalog_digest=samples.digest,
-        architecture=config.model.architecture,
+        architecture=config.architecture,
         stream=replace(
             stream_of_a_pass(config, protocol), repeats=wanted.drawn_views if drawn else 1, drawn=drawn
         ),

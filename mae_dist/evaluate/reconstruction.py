@@ -28,10 +28,12 @@ from mae_dist.model.mae import MaskedAutoencoder
 from mae_dist.model.patches import gather_tokens, hidden_ids, patchify, unpatchify
 from mae_dist.model.targets import normalise, to_pixels
 from mae_dist.model.weights import native
+from mae_dist.model.weights.native import ModelCard
 
 MAX_SAMPLES = 512
 BATCH = 32
 HIDDEN_GREY = 0.5
+PREDICTORS = ("model", "mean_visible", "nearest_visible")
 
 
 def evaluate_reconstruction(config: RunConfig, *, weights: str, catalog: str, output: str) -> dict[str, Any]:
@@ -40,7 +42,8 @@ def evaluate_reconstruction(config: RunConfig, *, weights: str, catalog: str, ou
     Samples that cannot be read are left out and listed in faults.jsonl. Writes that, result.json and
     gallery.npz into `output`; returns the result. Raises ValueError if no sample can be read.
     """
-    model, _ = native.load_masked_autoencoder(storage.read_bytes(weights))
+    # The grid is that of this input: weights that were given may have been trained at another size.
+    model, card = native.load_masked_autoencoder(storage.read_bytes(weights), config.grid)
     model.eval()
     samples = Catalog.load(catalog)
     spec = StreamSpec(
@@ -54,9 +57,9 @@ def evaluate_reconstruction(config: RunConfig, *, weights: str, catalog: str, ou
         decoder=config.data.decoder,
         limits=config.data.limits,
     )
-    sums = dict.fromkeys(("model", "mean_visible", "nearest_visible"), 0.0)
+    sums: dict[str, float] = dict.fromkeys(PREDICTORS, 0.0)
     num_samples = num_tokens = 0
-    pictures: list[dict[str, np.ndarray]] = []
+    shown: list[dict[str, np.ndarray]] = []
     faults: list[Fault] = []
     for number in range(min(MAX_SAMPLES // spec.micro_batch, num_blocks(samples, spec))):
         block = build_block(number, samples, spec)
@@ -66,26 +69,27 @@ def evaluate_reconstruction(config: RunConfig, *, weights: str, catalog: str, ou
             continue
         clips = torch.from_numpy(block["clips"])[counted]
         keep = torch.from_numpy(block["keep"])[counted]
-        found = compare_predictors(model, clips, keep, config)
-        hidden = found["hidden"]
-        for name in sums:
-            sums[name] += float(((found[name] - found["truth"]) ** 2).mean(-1).sum())
+        found = compare_predictors(model, card, config.grid, clips, keep)
+        for name, error in errors(found).items():
+            sums[name] += float(error.sum())
         num_samples += len(clips)
-        num_tokens += hidden.numel()
-        missing = config.gallery_samples - sum(len(p["original"]) for p in pictures)
+        num_tokens += found["hidden"].numel()
+        missing = config.gallery_samples - sum(len(its["original"]) for its in shown)
         if missing > 0:
-            pictures.append(_pictures(found, clips, keep, config, missing))
+            shown.append(
+                {name: its[:missing] for name, its in pictures(card, config.grid, clips, found).items()}
+            )
     if not num_samples:
         raise ValueError(f"{catalog}: none of its first {len(faults)} samples can be read")
     result = {
         "num_samples": num_samples,
         "num_hidden_tokens": num_tokens,
         "split": "held-out",
-        "own_statistics": config.target.kind != "pixel",
+        "own_statistics": card.target != "pixel",
         **{f"{name}_mse": value / num_tokens for name, value in sums.items()},
     }
-    if pictures:
-        arrays = {name: np.concatenate([p[name] for p in pictures]) for name in pictures[0]}
+    if shown:
+        arrays = {name: np.concatenate([its[name] for its in shown]) for name in shown[0]}
         packed = io.BytesIO()
         np.savez_compressed(
             packed,
@@ -103,26 +107,33 @@ def evaluate_reconstruction(config: RunConfig, *, weights: str, catalog: str, ou
 
 @torch.no_grad()
 def compare_predictors(
-    model: MaskedAutoencoder, clips_BTHWC: Tensor, keep_BK: Tensor, config: RunConfig
+    model: MaskedAutoencoder, card: ModelCard, grid: Grid, clips_BTHWC: Tensor, keep_BK: Tensor
 ) -> dict[str, Tensor]:
-    """Hidden patches in [0, 1], (B, H, P) each: `truth`, `model`, `mean_visible`, `nearest_visible`.
+    """Hidden patches in [0, 1], (B, H, P) each: `truth` and what each of PREDICTORS says.
 
-    Also `hidden`, their ids (B, H).
+    Also `hidden`, their ids (B, H). `clips_BTHWC` are uint8, of this grid; `card` says what the model
+    was given and what it predicts.
     """
-    architecture = config.model.architecture
-    mean, std = torch.tensor(config.input.mean), torch.tensor(config.input.std)
+    architecture = card.architecture
+    mean, std = torch.tensor(card.mean), torch.tensor(card.std)
     patches_BNP = patchify(clips_BTHWC, patch=architecture.patch, tubelet=architecture.tubelet).float() / 255
     hidden_BH = hidden_ids(keep_BK, patches_BNP.shape[1])
     kept_BKP, truth_BHP = gather_tokens(patches_BNP, keep_BK), gather_tokens(patches_BNP, hidden_BH)
     prediction = model(normalise(kept_BKP, mean, std), keep_BK, hidden_BH)
-    colour_B3 = kept_BKP.unflatten(-1, (-1, 3)).mean((1, 2))
+    colour_BC = kept_BKP.unflatten(-1, (-1, architecture.channels)).mean((1, 2))
+    num_places = truth_BHP.shape[-1] // architecture.channels
     return {
         "hidden": hidden_BH,
         "truth": truth_BHP,
-        "model": to_pixels(config.target.kind, prediction, truth_BHP, mean, std),
-        "mean_visible": colour_B3.repeat(1, truth_BHP.shape[-1] // 3)[:, None].expand_as(truth_BHP),
-        "nearest_visible": gather_tokens(kept_BKP, nearest_kept(config.grid, keep_BK, hidden_BH)),
+        "model": to_pixels(card.target, prediction, truth_BHP, mean, std),
+        "mean_visible": colour_BC.repeat(1, num_places)[:, None].expand_as(truth_BHP),
+        "nearest_visible": gather_tokens(kept_BKP, nearest_kept(grid, keep_BK, hidden_BH)),
     }
+
+
+def errors(found: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Mean squared error of every hidden patch, (B, H), by predictor, of what `compare_predictors` found."""
+    return {name: (found[name] - found["truth"]).square().mean(-1) for name in PREDICTORS}
 
 
 def nearest_kept(grid: Grid, keep_BK: Tensor, hidden_BH: Tensor) -> Tensor:
@@ -137,17 +148,23 @@ def nearest_kept(grid: Grid, keep_BK: Tensor, hidden_BH: Tensor) -> Tensor:
     return torch.cdist(places[hidden_BH], places[keep_BK]).argmin(-1)
 
 
-def _pictures(
-    found: dict[str, Tensor], clips: Tensor, keep: Tensor, config: RunConfig, count: int
+def pictures(
+    card: ModelCard, grid: Grid, clips_BTHWC: Tensor, found: dict[str, Tensor]
 ) -> dict[str, np.ndarray]:
-    architecture = config.model.architecture
-    shape = {"patch": architecture.patch, "tubelet": architecture.tubelet}
-    original = patchify(clips, **shape).float() / 255
+    """`original`, `masked` (hidden patches are grey) and `reconstructed` clips, RGB uint8 (B, T, H, W, 3).
+
+    Visible patches are shown as they were: no loss has asked the model to predict them. Of more than three
+    channels the first three are shown, of fewer the first one as grey.
+    """
+    shape = {"patch": card.architecture.patch, "tubelet": card.architecture.tubelet}
+    original = patchify(clips_BTHWC, **shape).float() / 255
     index = found["hidden"][..., None].expand(-1, -1, original.shape[-1])
     masked = original.scatter(1, index, HIDDEN_GREY)
     filled = original.scatter(1, index, found["model"].clamp(0, 1))
 
     def to_bytes(patches: Tensor) -> np.ndarray:
-        return (unpatchify(patches[:count], config.grid, **shape) * 255).round().byte().numpy()
+        clips = (unpatchify(patches, grid, **shape) * 255).round().byte()
+        clips = clips[..., :3] if clips.shape[-1] >= 3 else clips[..., :1].expand(*clips.shape[:-1], 3)
+        return clips.numpy()
 
     return {"original": to_bytes(original), "masked": to_bytes(masked), "reconstructed": to_bytes(filled)}

@@ -22,8 +22,8 @@ from mae_dist.model.transformer import NORM_EPSILON, initialise_as_torch, initia
 
 
 def patch_values(architecture: Architecture) -> int:
-    """P, the pixel values of one patch: tubelet * patch * patch * 3."""
-    return architecture.tubelet * architecture.patch**2 * 3
+    """P, the pixel values of one patch: tubelet * patch * patch * channels."""
+    return architecture.tubelet * architecture.patch**2 * architecture.channels
 
 
 class Encoder(nn.Module):

@@ -60,7 +60,7 @@ def forward_multiply_adds(
                 beyond it is no merit.
     """
     encoder, decoder = architecture.encoder, architecture.decoder
-    patch_values = architecture.tubelet * architecture.patch**2 * 3
+    patch_values = architecture.tubelet * architecture.patch**2 * architecture.channels
     is_published, extra = counting == "published", int(architecture.class_token)
     num_seen = grid.num_tokens if num_kept is None else num_kept
     num_embedded = grid.num_tokens if is_published else num_seen

@@ -3,7 +3,8 @@
     encoder = mae_dist.load("s3://bucket/runs/videomae_base_k400-0123456789ab")
     features_BD = encoder.encode(clips_BTHWC)
 
-Letters: B samples, T frames, H, W pixels, N tokens of their grid, K kept ones, P values of a patch, D width.
+Letters: B samples, T frames, H, W pixels, C channels, N tokens of their grid, K kept ones, P values of a
+patch, D width.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class PretrainedEncoder(nn.Module):
     def encode(
         self, pixels: Tensor | np.ndarray, *, pool: Pool = "mean", keep_BK: Tensor | None = None
     ) -> Tensor:
-        """Features (B, D) of images (B, H, W, 3) or clips (B, T, H, W, 3), RGB.
+        """Features (B, D) of images (B, H, W, C) or clips (B, T, H, W, C), RGB in most cases.
 
         Pixels are uint8, or floating-point numbers in [0, 1]; they are normalised here. Any number of frames
         and any size will do that patches divide; positions are made for it. pool: the mean of the patch
@@ -85,9 +86,11 @@ class PretrainedEncoder(nn.Module):
 
     def _clips(self, pixels: Tensor | np.ndarray) -> Tensor:
         given = torch.as_tensor(pixels).to(self.mean.device)
-        if given.ndim not in (4, 5) or given.shape[-1] != 3:
+        channels = self.card.architecture.channels
+        if given.ndim not in (4, 5) or given.shape[-1] != channels:
             raise ValueError(
-                f"pixels: expected images (B, H, W, 3) or clips (B, T, H, W, 3), got {tuple(given.shape)}"
+                f"pixels: expected images (B, H, W, {channels}) or clips (B, T, H, W, {channels}), got "
+                f"{tuple(given.shape)}"
             )
         if given.dtype == torch.uint8:
             given = given.to(self.mean.dtype) / 255

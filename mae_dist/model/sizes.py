@@ -128,7 +128,7 @@ def _size(name: str, frames: int, height: int, width: int) -> Size:
 
 
 def _patch_values(architecture: Architecture) -> int:
-    return architecture.tubelet * architecture.patch**2 * 3
+    return architecture.tubelet * architecture.patch**2 * architecture.channels
 
 
 def _stack_parameters(stack: Stack, key_bias: bool) -> int:

@@ -1,7 +1,7 @@
 """What the decoder shall predict, the loss on it, and the way back to pixels.
 
-Pixels arrive in [0, 1]; `mean` and `std` (float tensors of 3) are those of the input normalisation. Patch
-values have the channel fastest (see `patches.py`). Variances are unbiased throughout.
+Pixels arrive in [0, 1]; `mean` and `std` (float tensors, a value per channel) are those of the input
+normalisation. Patch values have the channel fastest (see `patches.py`). Variances are unbiased throughout.
 
 Letters: B samples, H hidden tokens, P values of one patch, R stripes of a patch, S values of one stripe.
 """
@@ -21,8 +21,8 @@ Target = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 def normalise(pixels01_BHP: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     """(pixels - mean) / std per channel, same shape; the input of the encoder."""
-    num_places = pixels01_BHP.shape[-1] // 3
-    # Constants as long as the patch: a CPU is four times faster at long rows than at rows of three channels.
+    num_places = pixels01_BHP.shape[-1] // len(mean)
+    # Constants as long as the patch: a CPU is four times faster at long rows than at rows of few channels.
     return (pixels01_BHP - mean.repeat(num_places)) / std.repeat(num_places)
 
 
@@ -38,7 +38,7 @@ def norm_pixel_mae(pixels01_BHP: Tensor, mean: Tensor, std: Tensor) -> Tensor:
 
 def norm_pixel_videomae(pixels01_BHP: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     """VideoMAE's target: pixels in [0, 1], normalised over each channel of the patch on its own."""
-    return _standardise_videomae(pixels01_BHP)[0]
+    return _standardise_videomae(pixels01_BHP, len(mean))[0]
 
 
 TARGETS: dict[str, Target] = {
@@ -72,17 +72,17 @@ def to_pixels(kind: str, prediction_BHP: Tensor, pixels01_BHP: Tensor, mean: Ten
     """
     prediction_BHP = prediction_BHP.float()
     if kind == "norm_pixel_videomae":
-        _, centre, scale = _standardise_videomae(pixels01_BHP)
+        _, centre, scale = _standardise_videomae(pixels01_BHP, len(mean))
         centre, scale = centre.unsqueeze(-2), scale.unsqueeze(-2)
-        return (_channels(prediction_BHP) * scale + centre).flatten(-2).clamp(0, 1)
+        return (_channels(prediction_BHP, len(mean)) * scale + centre).flatten(-2).clamp(0, 1)
     if kind == "norm_pixel_mae":
         _, centre, scale = _standardise_mae(normalise(pixels01_BHP, mean, std))
         prediction_BHP = prediction_BHP * scale + centre
-    return (_channels(prediction_BHP) * std + mean).flatten(-2).clamp(0, 1)
+    return (_channels(prediction_BHP, len(mean)) * std + mean).flatten(-2).clamp(0, 1)
 
 
-def _channels(values_BHP: Tensor) -> Tensor:
-    return values_BHP.unflatten(-1, (-1, 3))
+def _channels(values_BHP: Tensor, num_channels: int) -> Tensor:
+    return values_BHP.unflatten(-1, (-1, num_channels))
 
 
 def _standardise_mae(values_BHP: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -98,20 +98,20 @@ def _standardise_mae(values_BHP: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return centred_BHP.div_(scale_BH1), centre_BH1, scale_BH1
 
 
-def _standardise_videomae(values_BHP: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(values - centre) / scale, and both of them, (B, H, 3)."""
-    num_places = values_BHP.shape[-1] // 3
+def _standardise_videomae(values_BHP: Tensor, num_channels: int) -> tuple[Tensor, Tensor, Tensor]:
+    """(values - centre) / scale, and both of them, (B, H, C) for C channels."""
+    num_places = values_BHP.shape[-1] // num_channels
     # In stripes of several places, for the same reason as in `normalise`.
     stripe = math.gcd(num_places, 16)
 
     def by_channel(values_BHRS: Tensor) -> Tensor:
-        return values_BHRS.sum(-2).unflatten(-1, (stripe, 3)).sum(-2)
+        return values_BHRS.sum(-2).unflatten(-1, (stripe, num_channels)).sum(-2)
 
-    def striped(values_BH3: Tensor) -> Tensor:
-        return values_BH3.repeat(1, 1, stripe).unsqueeze(-2)
+    def striped(values_BHC: Tensor) -> Tensor:
+        return values_BHC.repeat(1, 1, stripe).unsqueeze(-2)
 
-    values_BHRS = values_BHP.unflatten(-1, (-1, 3 * stripe))
-    centre_BH3 = by_channel(values_BHRS) / num_places
-    centred_BHRS = values_BHRS - striped(centre_BH3)
-    scale_BH3 = (by_channel(centred_BHRS.square()) / (num_places - 1)).sqrt() + EPSILON
-    return centred_BHRS.div_(striped(scale_BH3)).flatten(-2), centre_BH3, scale_BH3
+    values_BHRS = values_BHP.unflatten(-1, (-1, num_channels * stripe))
+    centre_BHC = by_channel(values_BHRS) / num_places
+    centred_BHRS = values_BHRS - striped(centre_BHC)
+    scale_BHC = (by_channel(centred_BHRS.square()) / (num_places - 1)).sqrt() + EPSILON
+    return centred_BHRS.div_(striped(scale_BHC)).flatten(-2), centre_BHC, scale_BHC

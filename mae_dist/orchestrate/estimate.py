@@ -98,7 +98,7 @@ def _trained(config: RunConfig, evaluation: str | None, samples: int | None) -> 
 
 def _looked_at(config: RunConfig, passes: int) -> Work:
     """Views of samples that a whole encoder sees once."""
-    forward = forward_multiply_adds(config.model.architecture, config.grid)
+    forward = forward_multiply_adds(config.architecture, config.grid)
     return Work(passes, passes * 2 * forward.encoder)
 
 

@@ -41,6 +41,7 @@ from mae_dist.orchestrate.kept import kept_finder
 from mae_dist.orchestrate.preflight import people_input
 from mae_dist.orchestrate.provenance import environment
 from mae_dist.orchestrate.robustness import robustness_steps
+from mae_dist.orchestrate.starts import start_identity
 from mae_dist.orchestrate.step import PRETRAINING, Demand, Patience, Step
 from mae_dist.report.publish import read_documents, write_report
 from mae_dist.report.tracking import log_report
@@ -57,7 +58,7 @@ def run_uri(config: RunConfig, inputs: Mapping[str, str]) -> str:
 def pretraining_identity(config: RunConfig, inputs: Mapping[str, str]) -> dict[str, Any]:
     """All that the pretrained weights depend on, as plain data; where and how fast they are made is left out.
 
-    `inputs` maps "catalog" to what `preflight.check_inputs` says of the samples.
+    `inputs` maps "catalog" to what `preflight.check_inputs` says of the samples, "start" of the weights.
     """
     if config.weights is not None:
         return given_identity(config, inputs)
@@ -68,7 +69,8 @@ def pretraining_identity(config: RunConfig, inputs: Mapping[str, str]) -> dict[s
     train = {name: value for name, value in fields["train"].items() if name not in aside}
     identity = {name: fields[name] for name in decides} | {"train": train}
     # A sample beyond the limits is replaced by another one.
-    return identity | {"catalog": inputs["catalog"], "limits": fields["data"]["limits"]}
+    identity |= {"catalog": inputs["catalog"], "limits": fields["data"]["limits"]}
+    return identity | start_identity(config, inputs)
 
 
 def build_steps(

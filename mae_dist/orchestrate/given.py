@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -40,21 +40,48 @@ def identify_weights(config: RunConfig) -> tuple[str, list[str]]:
 
 
 def _misfits(card: Mapping[str, Any], config: RunConfig) -> Iterator[str]:
-    theirs, ours = card["architecture"], asdict(config.model.architecture)
-    if any(theirs[part] != ours[part] for part in ENCODER):
-        encoder, known = theirs["encoder"], {size: asdict(its) for size, its in ARCHITECTURES.items()}
-        fitting = [size for size, its in known.items() if all(its[part] == theirs[part] for part in ENCODER)]
-        yield (
-            f"model.size: the weights are of an encoder of width {encoder['width']}, depth "
-            f"{encoder['depth']} and patches of {theirs['patch']} pixels, which is not {config.model.size}; "
-            + (f"{' or '.join(fitting)} would do" if fitting else "no named size has it")
-        )
+    yield from wrong_encoder(card["architecture"], config, has_same_encoder)
+    yield from wrong_pixels(card, config)
+    if card["target"] != config.target.kind:
+        yield f"target.kind: the weights predict {card['target']}, got {config.target.kind}"
+
+
+Fits = Callable[[Mapping[str, Any], Mapping[str, Any]], bool]
+"""Whether weights of one architecture will do for another, both as plain data."""
+
+
+def has_same_encoder(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> bool:
+    """Whether two architectures have one encoder."""
+    return all(theirs[part] == ours[part] for part in ENCODER)
+
+
+def wrong_encoder(theirs: Mapping[str, Any], config: RunConfig, fits: Fits) -> Iterator[str]:
+    """By field, why weights of this architecture will not do, with the named sizes that they would do for."""
+    ours = asdict(config.architecture)
+    if fits(theirs, ours):
+        return
+    if fits(theirs, ours | {"tubelet": theirs["tubelet"]}):
+        yield f"model.tubelet: the weights have {theirs['tubelet']} frames in a patch, got {ours['tubelet']}"
+        return
+    encoder = theirs["encoder"]
+    fitting = [size for size, its in ARCHITECTURES.items() if fits(theirs, asdict(its))]
+    yield (
+        f"model.size: the weights are of an encoder of width {encoder['width']}, depth "
+        f"{encoder['depth']} and patches of {theirs['patch']} pixels, which is not {config.model.size}; "
+        + (f"{' or '.join(fitting)} would do" if fitting else "no named size has it")
+    )
+
+
+def wrong_pixels(card: Mapping[str, Any], config: RunConfig) -> Iterator[str]:
+    """By field, what is another than for the weights: channels, or how they are normalised."""
+    channels = card["architecture"].get("channels", 3)  # older cards are all of RGB
+    if channels != config.input.channels:
+        yield f"input.channels: the weights were trained with {channels}, got {config.input.channels}"
+        return
     for name in ("mean", "std"):
         given = getattr(config.input, name)
         if list(card[name]) != list(given):
             yield f"input.{name}: the weights were trained with {list(card[name])}, got {list(given)}"
-    if card["target"] != config.target.kind:
-        yield f"target.kind: the weights predict {card['target']}, got {config.target.kind}"
 
 
 def given_step(job: Job, inputs: Mapping[str, str]) -> Step:

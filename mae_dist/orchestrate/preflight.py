@@ -25,6 +25,7 @@ from mae_dist.data.turns import whole_weights
 from mae_dist.model.weights.header import WeightsError
 from mae_dist.orchestrate.given import identify_weights
 from mae_dist.orchestrate.shortage import no_node_carries
+from mae_dist.orchestrate.starts import identify_start
 from mae_dist.report import tracking
 
 _PEOPLE = "people of "
@@ -49,8 +50,8 @@ class Inputs:
 
     digests: dict[str, str]
     """What stands for them in the run's digest: for "catalog", be it one or a mix, for "test_catalog", for
-    "labelled", a mix's source that evaluations train on, and for the lists of people that evaluations read,
-    see `people_input`."""
+    "labelled", a mix's source that evaluations train on, for "start", the weights that a pretraining starts
+    from, and for the lists of people that evaluations read, see `people_input`."""
     catalogs: dict[str, Catalog]
     """Those that exist already, by their fields of `data`."""
 
@@ -73,6 +74,12 @@ def check_inputs(config: RunConfig) -> Inputs:
             problems += misfits
         except (storage.StorageError, WeightsError) as error:
             problems.append(f"weights: {error}")
+    if config.start.weights is not None:
+        try:
+            inputs["start"], misfits = identify_start(config)
+            problems += misfits
+        except (storage.StorageError, WeightsError) as error:
+            problems.append(f"start.weights: {error}")
     catalogs: dict[str, Catalog] = {}
     given = config.data.sources | {"test_catalog": config.data.test_catalog}
     for field, source in given.items():

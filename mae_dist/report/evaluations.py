@@ -11,7 +11,9 @@ pretrained, random       started from the pretrained and from random weights; nu
                   sample were looked at from one side only (settings.views: clips x crops). faults: how often
                   an unreadable sample was replaced, all listed in the evaluation's faults.jsonl. reason:
                   also of what was cancelled, skipped or still runs.
-gain              pretrained - random. gain_standard_error: sqrt(a^2 + b^2) of the two standard errors,
+baseline          what "pretrained" is compared with: "random", unless the config names another evaluation
+                  whose "random" it is then; compared_with is the name of that one, else null.
+gain              pretrained - baseline. gain_standard_error: sqrt(a^2 + b^2) of the two standard errors,
                   as if both were measured on different samples; on the same samples it is rather less.
 verdict           "gain" or "loss" if the gain is more than two standard errors from zero, "none" if not,
                   null if it is not known.
@@ -58,7 +60,16 @@ def evaluations(run: RunFiles) -> list[dict[str, Any]]:
         planned = re.fullmatch(r"evaluations/(.+)-(pretrained|random)", output)
         if planned is not None:
             found.setdefault(planned[1], {}).setdefault(planned[2], None)
-    return [_evaluation(name, declared.get(name) or {}, starts, run) for name, starts in found.items()]
+    entries = {
+        name: _evaluation(name, declared.get(name) or {}, starts, run) for name, starts in found.items()
+    }
+    for name, entry in entries.items():
+        other = (declared.get(name) or {}).get("baseline")
+        baseline = entries[other]["random"] if other in entries else entry["random"]
+        gain, error = _gain(entry["pretrained"], baseline)
+        compared = {"baseline": baseline, "compared_with": other, "gain": gain, "gain_standard_error": error}
+        entry |= compared | {"verdict": _verdict(gain, error)}
+    return list(entries.values())
 
 
 def evaluation_of(files: EvaluationFiles) -> tuple[str, str]:
@@ -109,7 +120,6 @@ def _evaluation(
     results = {start: found[0] if found else {} for start, found in outcomes.items()}
     sides = {start: found[1] if found else None for start, found in outcomes.items()}
     known = results["pretrained"] or results["random"]
-    gain, error = _gain(sides["pretrained"], sides["random"])
     per_class = _per_class(results["pretrained"], results["random"])
     largest = max((its["total"] for its in per_class if known.get("metric", "top1") == "top1"), default=0)
     return {
@@ -117,9 +127,6 @@ def _evaluation(
         "protocol": known.get("protocol") or declared.get("protocol"),
         "metric": known.get("metric", "top1"),
         **sides,
-        "gain": gain,
-        "gain_standard_error": error,
-        "verdict": _verdict(gain, error),
         "chance": 100 * largest / sum(its["total"] for its in per_class) if largest else None,
         "published": known.get("published") or declared.get("published"),
         "tried": {start: _tried(results[start]) for start in STARTS},
@@ -142,11 +149,11 @@ def _side(
 
 
 def _gain(
-    pretrained: Mapping[str, Any] | None, random: Mapping[str, Any] | None
+    pretrained: Mapping[str, Any] | None, baseline: Mapping[str, Any] | None
 ) -> tuple[float | None, float | None]:
-    if not (pretrained and random and is_number(pretrained["value"]) and is_number(random["value"])):
+    if not (pretrained and baseline and is_number(pretrained["value"]) and is_number(baseline["value"])):
         return None, None
-    return pretrained["value"] - random["value"], difference_error(pretrained, random)
+    return pretrained["value"] - baseline["value"], difference_error(pretrained, baseline)
 
 
 def _verdict(gain: float | None, error: float | None) -> str | None:

@@ -22,7 +22,7 @@ IMAGE_SIDE = 224
 ANIMATION_BYTES = 400_000
 """An animation that comes out larger is left away: the filmstrip shows the same."""
 _GAP = 2
-_FRAME_MILLISECONDS = 120
+_FRAME_MILLISECONDS = 125
 
 
 class GalleryError(ValueError):
@@ -77,10 +77,8 @@ def read_gallery(npz: bytes) -> Gallery:
 
 def strip_png(clip: np.ndarray) -> bytes:
     """One row of frames: an image of (T, H, W, 3) as it is, a clip as up to FRAMES_SHOWN of its frames."""
-    num_frames = len(clip)
-    shown = np.unique(np.linspace(0, num_frames - 1, min(num_frames, FRAMES_SHOWN)).round().astype(int))
-    side = STRIP_SIDE if num_frames > 1 else IMAGE_SIDE
-    return _png(_row([_shrunk(clip[frame], side) for frame in shown]))
+    side = STRIP_SIDE if len(clip) > 1 else IMAGE_SIDE
+    return _png(_row([_shrunk(clip[frame], side) for frame in _shown_frames(len(clip))]))
 
 
 def animation_webp(gallery: Gallery, sample: int) -> bytes | None:
@@ -108,6 +106,39 @@ def animation_webp(gallery: Gallery, sample: int) -> bytes | None:
         if file.tell() <= ANIMATION_BYTES:
             return file.getvalue()
     return None
+
+
+def sheet_png(gallery: Gallery, sample: int) -> bytes:
+    """One sample at its full size: of an image the three pictures side by side, of a clip a row of frames
+    for each, up to FRAMES_SHOWN of them."""
+    clips = [getattr(gallery, kind)[sample] for kind in KINDS]
+    if not gallery.is_video:
+        return _png(_row([clip[0] for clip in clips]))
+    rows = [_row([clip[frame] for frame in _shown_frames(len(clip))]) for clip in clips]
+    gap = np.zeros((_GAP, *rows[0].shape[1:]), np.uint8)
+    return _png(np.concatenate([rows[0], gap, rows[1], gap, rows[2]]))
+
+
+def side_by_side(gallery: Gallery, sample: int) -> np.ndarray:
+    """The three clips of a sample beside each other, on white: uint8 (T, H, 3 * W + 2 * gap, 3)."""
+    clips = [getattr(gallery, kind)[sample] for kind in KINDS]
+    gap = np.full((*clips[0].shape[:2], _GAP, 3), 255, np.uint8)
+    return np.concatenate([clips[0], gap, clips[1], gap, clips[2]], axis=2)
+
+
+def animation_gif(frames_THWC: np.ndarray) -> bytes:
+    """Frames of uint8 RGB as a GIF that plays again and again; at most 256 colours in each frame."""
+    frames = [Image.fromarray(frame) for frame in frames_THWC]
+    file = io.BytesIO()
+    frames[0].save(
+        file, format="GIF", save_all=True, append_images=frames[1:], duration=_FRAME_MILLISECONDS, loop=0
+    )
+    return file.getvalue()
+
+
+def _shown_frames(num_frames: int) -> list[int]:
+    places = np.linspace(0, num_frames - 1, min(num_frames, FRAMES_SHOWN))
+    return np.unique(places.round().astype(int)).tolist()
 
 
 def _row(pictures: list[np.ndarray]) -> np.ndarray:

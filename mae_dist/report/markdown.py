@@ -69,7 +69,7 @@ def _evaluations(report: Report) -> list[str]:
             entry["name"],
             wording.label(entry["metric"]),
             _side(entry["pretrained"]),
-            _side(entry["random"]),
+            _side(entry["baseline"]),
             _with_error(wording.signed(entry["gain"]), entry["gain_standard_error"]),
             _VERDICTS[entry["verdict"]],
             _published(entry["published"]),
@@ -157,6 +157,7 @@ def _provenance(report: Report) -> dict[str, str]:
         "command": known["command"],
         "code revision": code.get("revision")
         and f"{code['revision']}{' with uncommitted changes' if code.get('dirty') else ''}",
+        "tree of the package": code.get("tree"),
         "catalog digest": (known["catalog"] or {}).get("digest"),
         "test catalog digest": (known["test_catalog"] or {}).get("digest"),
         "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),

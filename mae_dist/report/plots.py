@@ -167,15 +167,15 @@ def probe_curve(entry: Mapping[str, Any]) -> Html | None:
 
 def accuracy_bars(evaluations: Sequence[Mapping[str, Any]]) -> Html | None:
     """A pair of bars per evaluation with one standard error to each side, and the published value's mark."""
-    shown = [entry for entry in evaluations if _value(entry, "pretrained") or _value(entry, "random")]
+    shown = [entry for entry in evaluations if _value(entry, "pretrained") or _value(entry, "baseline")]
     if not shown:
         return None
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
         for row, entry in enumerate(shown):
-            for start, colour, offset in (("pretrained", PRETRAINED, -0.19), ("random", RANDOM, 0.19)):
-                _bar(axes, row + offset, entry[start], colour)
+            for side, colour, offset in (("pretrained", PRETRAINED, -0.19), ("baseline", RANDOM, 0.19)):
+                _bar(axes, row + offset, entry[side], colour)
             if entry["published"]:
                 axes.plot(entry["published"]["value"], row, "D", color=PUBLISHED, markersize=6, zorder=4)
         axes.set_yticks(range(len(shown)), [label(entry["name"]) for entry in shown], color=INK, **PLAIN)

@@ -17,6 +17,10 @@ def reproduction(run: RunFiles) -> list[dict[str, Any]]:
         changed = "; it had uncommitted changes, which are not recorded" if code.get("dirty") else ""
         checkout = shlex.join(["git", "checkout", str(code["revision"])])
         steps.append({"what": f"The code{changed}", "command": checkout})
+    elif code.get("tree"):
+        found = f'test "$(git rev-parse "$c:mae_dist")" = {shlex.quote(str(code["tree"]))} && echo "$c"'
+        search = f"for c in $(git rev-list --all); do {found}; done"
+        steps.append({"what": "The commits that hold the code (the run had no checkout)", "command": search})
     if run.environment.get("command"):
         steps.append({"what": "The run, as it was started", "command": str(run.environment["command"])})
     config = storage.join(run.uri, "config.yaml")

@@ -63,8 +63,8 @@ def _evaluation_card(entry: Mapping[str, Any]) -> Html:
     notes = []
     if entry["pretrained"]["interval"]:
         notes.append(f"95 %: {_interval(entry['pretrained']['interval'])}")
-    if _is_done(entry["random"]):
-        notes += [f"random init {wording.decimal(entry['random']['value'])}", _gain_words(entry)]
+    if _is_done(entry["baseline"]):
+        notes += [f"random init {wording.decimal(entry['baseline']['value'])}", _gain_words(entry)]
     if entry["published"]:
         notes.append(f"published {wording.decimal(entry['published']['value'])}")
     return card(
@@ -117,7 +117,8 @@ def evaluations(report: Report) -> Html:
             "p",
             "Accuracy on held-out samples in percent, of action detection the frame mAP, ± one standard "
             "error where that is known, and the 95 % interval. Random init is the same evaluation without "
-            "pretraining; the gain is the difference in percentage points.",
+            "pretraining, or the one that is named to compare with; the gain is the difference in percentage "
+            "points.",
             class_="lead",
         ),
         table(columns, [_evaluation_row(entry) for entry in entries], class_="stack results"),
@@ -160,7 +161,7 @@ def _evaluation_row(entry: Mapping[str, Any]) -> Html:
         "tr",
         tag("th", name, scope="row"),
         tag("td", _accuracy(entry["pretrained"]), data_label="Pretrained"),
-        tag("td", _accuracy(entry["random"]), data_label="Random init"),
+        tag("td", _accuracy(entry["baseline"]), data_label="Random init"),
         tag("td", gain if entry["gain"] is not None else wording.UNKNOWN, data_label="Gain"),
         tag("td", cited, data_label="Published"),
     )
@@ -179,6 +180,8 @@ def _setting_words(entry: Mapping[str, Any]) -> str:
         words.append(f"{views} views, of which one alone {wording.decimal(side['single_view'])} %")
     if entry["chance"] is not None:
         words.append(f"chance {wording.decimal(entry['chance'])} %")
+    if entry["compared_with"]:
+        words.append(f"compared with {wording.label(entry['compared_with'])}")
     return " · ".join(words)
 
 
@@ -219,8 +222,7 @@ def _verdict(entry: Mapping[str, Any]) -> list[str]:
     if entry["verdict"] == "gain":
         return [name, f": pretraining helps, by {_errors_away(entry)}."]
     reasons = []
-    for start in ("pretrained", "random"):
-        side = entry[start]
+    for start, side in (("pretrained", entry["pretrained"]), ("random", entry["baseline"])):
         if side is None:
             reasons.append(f"the evaluation from {start} weights was not asked for")
         elif side["state"] != "done":

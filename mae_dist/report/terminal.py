@@ -41,7 +41,7 @@ def _evaluations(report: Report) -> Table:
         table.add_row(
             Text(entry["name"]),
             _accuracy(entry["pretrained"]),
-            _accuracy(entry["random"]),
+            _accuracy(entry["baseline"]),
             _with_error(wording.signed(entry["gain"]), entry["gain_standard_error"]),
             Text(wording.decimal(published["value"]) if published else wording.UNKNOWN),
             Text(verdicts[entry["verdict"]], style="green" if entry["verdict"] == "gain" else ""),

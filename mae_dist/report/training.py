@@ -137,6 +137,7 @@ def provenance(report: Report, *, config_text: str) -> Html:
         "Run directory": tag("code", one_line(report["run_directory"])),
         "Started": one_line(known["run_created_utc"]),
         "Code revision": join(revision, " with uncommitted changes" if code.get("dirty") else None),
+        "Tree of the package": tag("code", one_line(code.get("tree"))),
         "Catalog digest": tag("code", one_line(catalog.get("digest"))),
     }
     for name, source in (catalog.get("sources") or {}).items():

@@ -52,8 +52,10 @@ def _card(training: Training, samples: Samples, **about: str) -> native.ModelCar
         provenance["Mask"] = f"{config.mask.kind} {config.mask.ratio:g}"
         if config.mask.predict != "all":
             provenance["Decoder mask"] = f"{config.mask.predict} {config.mask.predict_ratio:g}"
+        if config.start.weights is not None:
+            provenance["Started from"] = config.start.weights
     return native.ModelCard(
-        architecture=config.model.architecture,
+        architecture=config.architecture,
         frames=config.input.frames,
         height=config.input.height,
         width=config.input.width,

@@ -167,7 +167,7 @@ class Training:
     def operations(self, *, num_classes: int) -> int:
         """Of one sample in a training step, as they are needed (see model/operations.py)."""
         config, protocol = self.config, self.protocol
-        architecture, grid = config.model.architecture, config.grid
+        architecture, grid = config.architecture, config.grid
         if protocol is not None and protocol.trainable_blocks is not None:
             return partial_training_operations(
                 architecture, grid, num_classes=num_classes, trainable_blocks=protocol.trainable_blocks

@@ -35,6 +35,7 @@ from mae_dist.train.metrics import RunLog, gather_faults
 from mae_dist.train.notices import NoticeReader
 from mae_dist.train.param_groups import make_optimizer
 from mae_dist.train.scores import plain
+from mae_dist.train.starting import take_start
 from mae_dist.train.stopping import StoppedError, StopRequest
 from mae_dist.train.tasks import ClassifyTask, PretrainTask
 from mae_dist.train.training import Training
@@ -75,6 +76,8 @@ def _train_and_score(
     blocks = itertools.count(training.first_block(newest or 0) + rank, world)
     feed = None if is_done else _feed(training, device, rank, attempt, blocks)
     task = build_task(training, num_classes=catalog.num_classes).to(device)
+    if newest is None and isinstance(task, PretrainTask):
+        take_start(task.model, training.config.start)
     if training.train.activation_checkpointing:
         recompute_activations(task)
     if training.train.compile:
@@ -184,7 +187,7 @@ Task = PretrainTask | ClassifyTask | DetectTask
 def build_task(training: Training, *, num_classes: int) -> Task:
     """The module to optimise, initialised from the seed and then from the weights to start from."""
     config = training.config
-    architecture = config.model.architecture
+    architecture = config.architecture
     torch.manual_seed(config.seed)
     if training.protocol is None:
         return PretrainTask(architecture, config.grid, config.input, config.target)

@@ -14,7 +14,6 @@ import yaml
 from mae_dist.cli.main import COMMANDS, main
 from mae_dist.config.geometry import ARCHITECTURES
 from mae_dist.config.load import from_dict, load
-from mae_dist.config.tree import recipe_names
 
 SHOW = ["config", "show", "pretrain/in1k", "--set", "data.catalog=images"]
 
@@ -70,13 +69,6 @@ def test_fields_are_tables_on_a_terminal(capsys, monkeypatch):
     assert "evaluations.NAME.train.optim" in printed
     assert "Which tokens are hidden from the encoder." in printed
     assert max(map(len, printed.splitlines())) <= 100
-
-
-def test_recipes_are_listed_with_the_first_line_of_their_header(capsys):
-    assert main(["recipes"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == recipe_names()
-    assert all(len(line.split(None, 1)[1]) > 20 for line in lines)
 
 
 def test_sizes_are_a_table_or_json(capsys):

@@ -26,3 +26,10 @@ def mistakes(recipe: str, *settings: str) -> str:
     with pytest.raises(ConfigError) as caught:
         load(recipe, settings)
     return str(caught.value)
+
+
+def samples(recipe: str) -> list[str]:
+    """What a packaged run has to be told and cannot know: where its samples are."""
+    if recipe == "pretrain/k400_in1k":
+        return [CATALOG.replace("data", f"data.mix.{source}") for source in ("videos", "images")]
+    return [CATALOG]

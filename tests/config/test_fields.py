@@ -19,7 +19,7 @@ def test_types_are_written_for_people():
     assert INFOS["mask.kind"].type == "random | block | grid | tube | multi_block | frame | causal"
     assert INFOS["augment.erasing"].type == "number >= 0 and <= 1"
     assert INFOS["augment.flip"].type == "true | false"
-    assert INFOS["input.mean"].type == "[number, number, number]"
+    assert INFOS["input.mean"].type == "list of number"
     assert INFOS["model.decoder_depth"].type == "integer > 0 or null"
     assert INFOS["evaluations.NAME.start_from"].type == "list of pretrained | random"
     assert INFOS["train.length"].type.startswith("duration")

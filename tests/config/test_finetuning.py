@@ -38,6 +38,26 @@ def test_protocols_that_train_no_blocks_or_all_of_them_refuse_a_number(evaluatio
     assert "got 1; null, or protocol finetune" in found
 
 
+BASELINE = "evaluations.finetune.baseline=scratch"
+FROM_SCRATCH = "evaluations.scratch={extends: finetune/in1k_scratch}"
+
+
+def test_an_evaluation_may_be_compared_with_training_from_scratch_by_another_recipe():
+    only_pretrained = "evaluations.finetune.start_from=[pretrained]"
+    config = load("pretrain/in1k", [CATALOG, only_pretrained, FROM_SCRATCH, BASELINE])
+    assert config.evaluations["finetune"].baseline == "scratch"
+
+
+def test_a_baseline_that_is_not_there_or_is_the_second_is_told():
+    only_pretrained = "evaluations.finetune.start_from=[pretrained]"
+    found = mistakes("pretrain/in1k", CATALOG, only_pretrained, BASELINE)
+    assert "finetune.baseline: must be an evaluation that starts from random weights (" in found
+    assert "got 'scratch'" in found
+    both = "evaluations.finetune.start_from=[pretrained, random]"
+    found = mistakes("pretrain/in1k", CATALOG, both, FROM_SCRATCH, BASELINE)
+    assert "finetune.baseline: takes the place of its own start from random weights" in found
+
+
 def test_an_odd_micro_batch_cannot_be_mixed():
     sizes = ["evaluations.finetune.train.micro_batch=1", "evaluations.finetune.head={mixup: 0, cutmix: 1}"]
     found = mistakes("pretrain/in1k", CATALOG, *sizes)

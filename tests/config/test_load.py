@@ -21,7 +21,7 @@ from mae_dist.config.sections import dotted_fields, is_required
 from mae_dist.config.studies import StudyConfig
 from mae_dist.config.tree import RECIPES, recipe_names
 from mae_dist.config.workers import WorkerRange
-from tests.config.small import CATALOG, SMALL, mistakes
+from tests.config.small import CATALOG, SMALL, mistakes, samples
 
 RUNS = [name for name in recipe_names() if name.startswith("pretrain/")]
 SECTIONS = [name for name in recipe_names() if name.startswith(("probe/", "finetune/"))]
@@ -29,7 +29,7 @@ SECTIONS = [name for name in recipe_names() if name.startswith(("probe/", "finet
 
 @pytest.mark.parametrize("name", RUNS)
 def test_a_packaged_run_needs_nothing_but_its_catalog(name):
-    assert load(name, [CATALOG]).data.catalog == "s3://bucket/catalog.parquet"
+    assert set(load(name, samples(name)).data.sources.values()) == {"s3://bucket/catalog.parquet"}
 
 
 @pytest.mark.parametrize("name", ["pretrain/cifar10", "pretrain/in1k", "pretrain/k400"])
@@ -75,7 +75,7 @@ def test_the_paper_recipes_have_the_papers_peak_learning_rates():
 @pytest.mark.parametrize("name", RUNS)
 def test_a_config_survives_being_written_and_read(name, write):
     config = load(
-        name, [CATALOG, "train.optim.base_lr=1.23456789012345e-7", "checkpoint.every=1234567 steps"]
+        name, [*samples(name), "train.optim.base_lr=1.23456789012345e-7", "checkpoint.every=1234567 steps"]
     )
     assert load(write(to_yaml(config))) == config
     assert from_dict(to_dict(config)) == config
@@ -234,4 +234,5 @@ def test_every_protocol_is_in_the_short_experiment_on_cifar10():
     }
     assert evaluations["partial"].trainable_blocks == 2
     assert evaluations["scratch"].start_from == ("random",)
+    assert {evaluations[name].baseline for name in ("finetune", "partial")} == {"scratch"}
     assert evaluations["scratch"].training.optim.layer_decay is None

@@ -43,14 +43,10 @@ def clips_folder(tmp_path_factory) -> str:
     return folder
 
 
-@pytest.fixture(scope="module")
-def weights(config, tmp_path_factory) -> str:
-    """A freshly initialised model, exported."""
-    torch.manual_seed(0)
-    architecture = config.model.architecture
-    model = MaskedAutoencoder(architecture, config.grid)
-    card = native.ModelCard(
-        architecture=architecture,
+def card_of(config: RunConfig) -> native.ModelCard:
+    """The card of a pretraining by this recipe."""
+    return native.ModelCard(
+        architecture=config.model.architecture,
         frames=config.input.frames,
         height=config.input.height,
         width=config.input.width,
@@ -58,8 +54,15 @@ def weights(config, tmp_path_factory) -> str:
         std=config.input.std,
         target=config.target.kind,
     )
+
+
+@pytest.fixture(scope="module")
+def weights(config, tmp_path_factory) -> str:
+    """A freshly initialised model, exported."""
+    torch.manual_seed(0)
+    model = MaskedAutoencoder(config.model.architecture, config.grid)
     file = tmp_path_factory.mktemp("export") / "model.safetensors"
-    file.write_bytes(native.to_bytes(model.state_dict(), card))
+    file.write_bytes(native.to_bytes(model.state_dict(), card_of(config)))
     return str(file)
 
 
@@ -78,7 +81,8 @@ def compared(config: RunConfig) -> tuple[np.ndarray, np.ndarray, dict[str, np.nd
     )
     torch.manual_seed(0)
     model = MaskedAutoencoder(config.model.architecture, config.grid).eval()
-    found = compare_predictors(model, torch.from_numpy(clips), torch.from_numpy(keep), config)
+    card = card_of(config)
+    found = compare_predictors(model, card, config.grid, torch.from_numpy(clips), torch.from_numpy(keep))
     return clips, keep, {name: values.numpy() for name, values in found.items()}
 
 
@@ -138,9 +142,10 @@ def test_a_model_that_predicts_the_target_has_no_error(config, kind):
     target = TARGETS[kind](torch.from_numpy(found["truth"]), mean, std)
     oracle = compare_predictors(
         lambda *_: target,  # type: ignore[arg-type]
+        card_of(config),
+        config.grid,
         torch.from_numpy(clips),
         torch.from_numpy(keep),
-        config,
     )
     np.testing.assert_allclose(oracle["model"].numpy(), found["truth"], atol=1e-5)
 
@@ -215,3 +220,15 @@ def test_an_unreadable_sample_is_left_out_and_listed_and_no_other_is_counted_twi
     assert [fault["sample"] for fault in faults] == [0, 1]
     assert faults[0]["uri"].endswith("0.mp4")
     assert {"step", "reason", "replaced_by"} <= faults[0].keys()
+
+
+def test_weights_of_another_size_are_evaluated_at_the_size_of_the_recipe(
+    config, clips_folder, weights, tmp_path
+):
+    """As `weights` may be: the positions are those of this grid, not of the one in the card."""
+    smaller = replace(config, input=replace(config.input, width=16))
+    result = evaluate_reconstruction(
+        smaller, weights=weights, catalog=f"{clips_folder}/catalog.parquet", output=str(tmp_path)
+    )
+    assert result["num_hidden_tokens"] == NUM_CLIPS * 8
+    assert np.load(tmp_path / "gallery.npz")["masked"].shape == (3, 4, 32, 16, 3)

@@ -84,3 +84,12 @@ def test_a_file_that_holds_no_weights_by_name_is_refused():
 def test_what_is_cut_short_or_no_file_of_weights_is_refused(data):
     with pytest.raises(WeightsError, match=r"cannot be read as weights alone: \w|neither a safetensors file"):
         open_weights(data)
+
+
+@pytest.mark.parametrize("length", range(40))
+def test_a_safetensors_file_is_none_of_a_pickle_however_long_its_header_is(length):
+    """A header of 128 bytes, or 256 n more, begins with the byte that a pickle begins with."""
+    data = save({"weight": torch.arange(3.0)}, metadata={"note": 8 * length * "x"})
+    tensors, metadata = open_weights(data)
+    assert tensors["weight"].tolist() == [0, 1, 2]
+    assert len(metadata["note"]) == 8 * length

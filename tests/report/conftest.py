@@ -92,8 +92,12 @@ class FakeRun:
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(content if isinstance(content, bytes) else content.encode())
 
-    def write_config(self, *, frames: int = 16, evaluations: tuple[str, ...] = (), **changes: Any) -> None:
-        """config.yaml (and `self.config`) of a run with these evaluations."""
+    def write_config(
+        self, *, frames: int = 16, evaluations: tuple[str, ...] | dict[str, Any] = (), **changes: Any
+    ) -> None:
+        """config.yaml (and `self.config`) of a run with these evaluations: names, or what is declared."""
+        if not isinstance(evaluations, dict):
+            evaluations = {name: {"protocol": name} for name in evaluations}
         self.config = {
             "name": "demo",
             "seed": 3,
@@ -103,7 +107,7 @@ class FakeRun:
             "target": {"kind": "norm_pixel_videomae"},
             "data": {"catalog": "clips/train.parquet", "test_catalog": "clips/test.parquet"},
             "train": {"length": "400 steps", "global_batch": 32},
-            "evaluations": {name: {"protocol": name} for name in evaluations},
+            "evaluations": evaluations,
             **changes,
         }
         self.write("config.yaml", yaml.safe_dump(self.config, allow_unicode=True, sort_keys=False))

@@ -53,6 +53,26 @@ def test_a_gain_counts_as_one_beyond_two_standard_errors(report_of, fake_run, pr
     assert evaluation(report_of(fake_run), "linear_probe")["verdict"] == verdict
 
 
+def test_training_from_scratch_by_a_recipe_of_its_own_is_the_baseline_where_it_is_named(report_of, fake_run):
+    fake_run.write_config(
+        evaluations={
+            "finetune": {"protocol": "finetune", "start_from": ["pretrained"], "baseline": "scratch"},
+            "scratch": {"protocol": "finetune", "start_from": ["random"]},
+        }
+    )
+    fake_run.write_evaluation("finetune", "pretrained", 60.0, 1.5)
+    fake_run.write_evaluation("scratch", "random", 50.0, 2.0)
+    report = report_of(fake_run)
+    entry, scratch = evaluation(report, "finetune"), evaluation(report, "scratch")
+    assert (entry["compared_with"], entry["baseline"], entry["random"]) == (
+        "scratch",
+        scratch["random"],
+        None,
+    )
+    assert (entry["gain"], entry["gain_standard_error"], entry["verdict"]) == (10.0, 2.5, "gain")
+    assert (scratch["compared_with"], scratch["baseline"]["value"], scratch["gain"]) == (None, 50.0, None)
+
+
 def test_classes_carry_both_accuracies_and_give_the_chance_level(report_of, fake_run):
     fake_run.write_config(evaluations=("linear_probe",))
     classes = [{"class": "a", "correct": 45, "total": 60}, {"class": "b", "correct": 5, "total": 20}]
@@ -341,3 +361,12 @@ def test_code_whose_revision_is_unknown_is_not_checked_out(report_of, fake_run):
     fake_run.write_config()
     fake_run.write_environment(code={"revision": "unknown", "dirty": None}, command=None)
     assert [entry["command"].split()[0] for entry in report_of(fake_run)["reproduction"]] == ["mae-dist"] * 2
+
+
+def test_code_without_a_checkout_is_found_by_its_tree(report_of, fake_run):
+    fake_run.write_config()
+    tree = "ab" * 20
+    fake_run.write_environment(code={"revision": "unknown", "dirty": None, "tree": tree}, command=None)
+    first, *_ = report_of(fake_run)["reproduction"]
+    assert "$c:mae_dist" in first["command"]
+    assert tree in first["command"]

@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image
 
 from mae_dist.config.limits import DecodeLimits
+from mae_dist.data.arrays import is_array
 from mae_dist.data.decoder import Decoder
 from mae_dist.data.image import read_image
 from mae_dist.data.limits import check_bytes
@@ -67,8 +68,11 @@ def recode(data: bytes, settings: Settings) -> Recoded:
 
 
 def _shrunk(data: bytes, limits: DecodeLimits, settings: Settings) -> bytes | None:
-    """A JPEG of the image, or None where it is small enough already."""
-    image = Image.fromarray(read_image(data, limits)[0])
+    """A JPEG of the image, or None for an array and where it is small enough already."""
+    pixels = read_image(data, limits)[0]
+    if is_array(data):
+        return None
+    image = Image.fromarray(pixels)
     scale = settings.short_side / min(image.size)
     width, height = (max(1, math.floor(side * scale + 0.5)) for side in image.size)
     if scale >= 1 or max(width, height) > _LARGEST_JPEG_SIDE:

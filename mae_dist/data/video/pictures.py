@@ -9,6 +9,7 @@ region is converted never shows in the pixels: FFmpeg would give the same for th
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
 
 import av
 import numpy as np
@@ -23,6 +24,7 @@ _BLOCK = 2
 # Around a box in any other format: colours are interpolated between neighbours, and what FFmpeg dithers with
 # repeats within this many pixels.
 _MARGIN = 16
+_CLOCK = Fraction(1, 1000)
 
 
 class Pictures:
@@ -108,8 +110,9 @@ def _cut(frames: Sequence[av.VideoFrame], region: Box) -> Sequence[av.VideoFrame
         return frames
     graph = Graph()
     graph.threads = 1  # else each graph starts as many as the machine has CPUs
+    # A frame that the decoder gave when it was flushed has no clock; a crop needs none, a graph does.
     source = graph.add_buffer(
-        width=first.width, height=first.height, format=first.format, time_base=first.time_base
+        width=first.width, height=first.height, format=first.format, time_base=first.time_base or _CLOCK
     )
     crop = graph.add("crop", f"{region.width}:{region.height}:{region.left}:{region.top}:exact=1")
     sink = graph.add("buffersink")

@@ -30,7 +30,7 @@ def open_weights(data: bytes) -> tuple[dict[str, Any], dict[str, str]]:
     Of safetensors: tensors by name, and text. Of torch.save: a mapping as it was saved, of tensors, numbers,
     text and containers of these, and {}. Raises WeightsError for everything else, having run none of it.
     """
-    if data.startswith((_ZIP, _PICKLE)):
+    if not _is_safetensors(data) and data.startswith((_ZIP, _PICKLE)):
         return _unpickled(data), {}
     try:
         tensors = load(data)
@@ -40,6 +40,11 @@ def open_weights(data: bytes) -> tuple[dict[str, Any], dict[str, str]]:
         ) from error
     # The library reads metadata from paths only.
     return tensors, metadata_of(data)
+
+
+def _is_safetensors(data: bytes) -> bool:
+    """Whether a header may follow that is as long as the first bytes say; one in 32 begins like a pickle."""
+    return data[8:9] == b"{" and 8 + int.from_bytes(data[:8], "little") <= len(data)
 
 
 def _unpickled(data: bytes) -> dict[str, Any]:

@@ -206,13 +206,17 @@ def _kernel_name(architecture: Architecture) -> str:
 
 
 def _linear_from_kernel(kernel: Tensor) -> Tensor:
-    """A convolution kernel (D, 3, [tubelet,] patch, patch) as a linear weight (D, P), channel fastest."""
+    """A convolution kernel (D, C, [tubelet,] patch, patch) as a linear weight (D, P), channel fastest."""
     return rearrange(kernel, "d c ... -> d (... c)")
 
 
 def _kernel_from_linear(weight_DP: Tensor, architecture: Architecture) -> Tensor:
     kernel = rearrange(
-        weight_DP, "d (t h w c) -> d c t h w", t=architecture.tubelet, h=architecture.patch, c=3
+        weight_DP,
+        "d (t h w c) -> d c t h w",
+        t=architecture.tubelet,
+        h=architecture.patch,
+        c=architecture.channels,
     )
     return kernel.squeeze(2) if _is_mae(architecture) else kernel
 

@@ -20,7 +20,8 @@ from mae_dist.model.mae import MaskedAutoencoder
 from mae_dist.model.weights.files import open_weights
 from mae_dist.model.weights.header import MASKED_AUTOENCODER, WeightsError, check_format
 
-_ENCODER = "encoder."
+_ENCODER, _DECODER = "encoder.", "decoder."
+_CHANNELS = {1: "grey", 3: "RGB"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,9 +32,9 @@ class ModelCard:
     frames: int
     height: int
     width: int
-    mean: tuple[float, float, float]
+    mean: tuple[float, ...]
     """Of pixels in [0, 1], per channel; inputs are (pixels - mean) / std."""
-    std: tuple[float, float, float]
+    std: tuple[float, ...]
     target: str
     """What the decoder predicts, a key of `TARGETS`."""
     provenance: Mapping[str, str] = field(default_factory=dict)
@@ -78,10 +79,12 @@ def from_bytes(data: bytes) -> tuple[dict[str, Tensor], ModelCard]:
     return tensors, card_from_dict(json.loads(metadata["card"]))
 
 
-def load_masked_autoencoder(data: bytes) -> tuple[MaskedAutoencoder, ModelCard]:
-    """Encoder and decoder of an export, for the card's grid. Raises WeightsError."""
+def load_masked_autoencoder(data: bytes, grid: Grid | None = None) -> tuple[MaskedAutoencoder, ModelCard]:
+    """Encoder and decoder of an export, for `grid` (None: the card's own). Raises WeightsError."""
     weights, card = from_bytes(data)
-    model = MaskedAutoencoder(card.architecture, card.grid)
+    if not any(name.startswith(_DECODER) for name in weights):
+        raise WeightsError("an encoder alone: the file holds no decoder, and nothing can be reconstructed")
+    model = MaskedAutoencoder(card.architecture, grid or card.grid)
     _fill(model, weights)
     return model, card
 
@@ -109,9 +112,10 @@ def _fill(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
 def card_markdown(card: ModelCard) -> str:
     """The card for people, as Markdown."""
     architecture = card.architecture
+    channels = _CHANNELS.get(architecture.channels, f"{architecture.channels} channels")
     rows = {
         "Input": f"{card.frames} x {card.height} x {card.width} pixels (frames, height, width)",
-        "Normalisation": f"(pixels in [0, 1] - {card.mean}) / {card.std}, RGB",
+        "Normalisation": f"(pixels in [0, 1] - {card.mean}) / {card.std}, {channels}",
         "Patch": f"{architecture.tubelet} x {architecture.patch} x {architecture.patch}",
         "Encoder": _stack_line(architecture.encoder),
         "Decoder": _stack_line(architecture.decoder),

@@ -12,10 +12,11 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
-from mae_dist.config import actions, crops, engines, finetuning, frozen, kept, masks, sources
+from mae_dist.config import actions, crops, engines, finetuning, frozen, inputs, kept, masks, sources
 from mae_dist.config.optimisation import OptimConfig, TrainConfig
 from mae_dist.config.probing import FROZEN_SECTIONS
 from mae_dist.config.schema import EvaluationConfig, RunConfig
+from mae_dist.config.starts import start_settings
 from mae_dist.config.workers import WorkerRange, divisors, worker_counts
 
 Finding = tuple[str, str]
@@ -24,7 +25,7 @@ NUM_CHOICES = 6
 """Numbers offered in a message, those nearest to the one given."""
 
 
-def lint(config: RunConfig, *, invalid: Collection[str] = ()) -> list[Finding]:
+def contradictions(config: RunConfig, *, invalid: Collection[str] = ()) -> list[Finding]:
     """Every contradiction in a config; checks that read a path in `invalid` (or below one) are left out."""
     found: list[Finding] = []
     for check in CHECKS:
@@ -127,11 +128,6 @@ def _evaluation_sampling(config: RunConfig, evaluation: EvaluationConfig) -> Ite
             "sampling",
             f"uniform does not use input.sample_fps, got {config.input.sample_fps}; null there, or dense",
         )
-
-
-def _pixels(config: RunConfig) -> Iterator[Finding]:
-    if min(config.input.std) <= 0:
-        yield "input.std", f"must be greater than 0, got {list(config.input.std)}"
 
 
 def _shares(config: RunConfig) -> Iterator[Finding]:
@@ -286,20 +282,24 @@ _TRAIN = (*_ENGINE, "train.ema", "train.compile")
 _DETECTION = ("protocol", "augment", "head", "views", "labels_per_class", "train.compile", "sampling")
 SHARED = frozenset(
     {"resources.workers", "model.size", "data.mix", "data.labelled", *_ENGINE}
-    | {"input.sampling", "input.sample_fps", "checkpoint.keep_every"}
+    | {"input.sampling", "input.sample_fps", "input.channels", "checkpoint.keep_every"}
 )
 
 CHECKS = (
     Check(("name",), _name),
+    Check(("start", "weights", "model"), start_settings),
     Check(("data.catalog", "data.mix"), sources.one_catalog_or_a_mix),
     Check(("data.mix", "data.labelled"), sources.labelled_is_in_the_mix),
     Check(("model", "input.frames", "input.height", "input.width"), _grid),
+    Check(("model", "input.frames"), inputs.frames_are_told_apart),
     Check(("model",), _decoder),
     Check(("model", "input.frames", "input.height", "input.width", "mask"), _mask),
     Check(("input.sampling", "input.sample_fps"), _sampling),
-    Check(("input.std",), _pixels),
+    Check(("input.channels", "input.mean", "input.std"), inputs.pixel_statistics),
+    Check(("input.channels", "augment"), lambda config: inputs.colour_changes(config, config.augment)),
     Check(("data.cpus_per_task", "resources.cpus_per_worker", "checkpoint.every"), _shares),
     Check((), _finite),
+    Check(("evaluations",), finetuning.baseline),
     Check(_BATCH, lambda config: _batch(config.train, config.resources.workers)),
     Check(_REPEATS, lambda config: _repeats(config.train)),
     Check(_LENGTH, lambda config: _length(config.train)),
@@ -314,6 +314,9 @@ EVALUATION_CHECKS = (
     EvaluationCheck(_LENGTH, lambda _, evaluation: _length(evaluation.training)),
     EvaluationCheck(("train.optim",), lambda _, evaluation: _optim(evaluation.training.optim)),
     EvaluationCheck(crops.READS, lambda _, evaluation: crops.augment_settings(evaluation.augment)),
+    EvaluationCheck(
+        ("input.channels", "augment"), lambda config, its: inputs.colour_changes(config, its.augment)
+    ),
     EvaluationCheck(("model.size", "head"), _head),
     EvaluationCheck(("protocol", "head"), frozen.probe_head),
     EvaluationCheck(("protocol", "train.optim"), frozen.probe_optim),

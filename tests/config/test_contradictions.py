@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from mae_dist.config.lint import CHECKS, EVALUATION_CHECKS, SHARED, lint
+from mae_dist.config.contradictions import CHECKS, EVALUATION_CHECKS, SHARED, contradictions
 from mae_dist.config.load import load
 from mae_dist.config.problems import ConfigError
 from mae_dist.config.sections import dotted_fields
 from mae_dist.config.tree import recipe_names
 from mae_dist.config.workers import worker_counts
+from tests.config.small import samples
 
 CATALOG = "data.catalog=images"
 RUNS = [name for name in recipe_names() if name.startswith("pretrain/")]
@@ -17,7 +18,7 @@ RUNS = [name for name in recipe_names() if name.startswith("pretrain/")]
 
 @pytest.mark.parametrize("name", RUNS)
 def test_packaged_runs_are_clean(name):
-    assert lint(load(name, [CATALOG])) == []
+    assert contradictions(load(name, samples(name))) == []
 
 
 @pytest.mark.parametrize(
