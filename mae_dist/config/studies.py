@@ -61,6 +61,8 @@ class ValueConfig:
     """As --set takes them, of fields below `axis`; none: the recipe as it is."""
     mini_settings: tuple[str, ...] | None = None
     """In their place at mini scale, where the numbers of a small model differ; null: the same."""
+    recipe: str | None = None
+    """At full scale in place of each column's, where a value has one of its own."""
     evaluation: str | None = None
     """In place of each column's."""
     pretraining: PretrainingConfig | None = None
@@ -145,5 +147,6 @@ def _value(study: StudyConfig, path: str, value: ValueConfig) -> Iterator[tuple[
             changed = setting.partition("=")[0].strip()
             if not any(f"{changed}.".startswith(f"{axis}.") for axis in study.axis):
                 yield f"{path}.{name}", f"{setting}: is not of the axis, {', '.join(study.axis)}"
-    if value.unavailable is not None and (value.settings or value.pretraining or value.evaluation):
+    how = (value.settings, value.recipe, value.evaluation, value.pretraining)
+    if value.unavailable is not None and any(how):
         yield path, "is unavailable, and yet says how it is run; leave one of them out"

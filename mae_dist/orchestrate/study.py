@@ -214,7 +214,8 @@ def _cell_config(label: str, value: ValueConfig, column: ColumnConfig, request: 
     """The run of one cell with its evaluation alone, which has the value's name if the value changes it."""
     is_mini = request.scale == "mini"
     changes = value.settings if not is_mini or value.mini_settings is None else value.mini_settings
-    recipe, evaluation = column.mini if is_mini else column.recipe, value.evaluation or column.evaluation
+    recipe = column.mini if is_mini else value.recipe or column.recipe
+    evaluation = value.evaluation or column.evaluation
     assert recipe is not None
     assert evaluation is not None
     config = _loaded(recipe, column.data, changes, request)
@@ -223,7 +224,8 @@ def _cell_config(label: str, value: ValueConfig, column: ColumnConfig, request: 
         raise ConfigError(request.name, [Problem(f"values.{label}", there)])
     is_own = any(change.startswith(f"evaluations.{evaluation}.") for change in changes)
     name = f"{evaluation}-{slug(label)}" if is_own else evaluation
-    return replace(config, evaluations={name: config.evaluations[evaluation]})
+    # What a number stands beside is for the study to say, and the evaluation it names is left out.
+    return replace(config, evaluations={name: replace(config.evaluations[evaluation], baseline=None)})
 
 
 def _source(value: ValueConfig, column: ColumnConfig, request: StudyRequest) -> RunConfig | None:

@@ -67,6 +67,15 @@ def test_values_that_differ_in_evaluation_alone_share_the_pretraining(planned):
     }
 
 
+def test_a_value_may_have_a_recipe_of_its_own_at_full_scale(planned):
+    plan = planned("videomae/sizes_ssv2", "full")
+    assert [run.config.model.size for run in plan.runs] == [
+        "videomae_small",
+        "videomae_base",
+        "videomae_large",
+    ]
+
+
 def test_the_papers_choice_is_one_run_for_all_studies_that_have_it(planned):
     usual = set()
     for name in study_names():
