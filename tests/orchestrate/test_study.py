@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from mae_dist.config.load import load_study
 from mae_dist.config.problems import ConfigError
@@ -13,6 +15,7 @@ from mae_dist.config.tree import study_names
 from mae_dist.orchestrate.study import StudyPlan, StudyRequest, describe_plan, plan_study, run_labels
 from tests.orchestrate.test_given import export
 from tests.orchestrate.test_preflight import save_catalog
+from tests.train.test_packaged_recipes import clips, masks, take_a_step
 
 
 @pytest.fixture
@@ -199,3 +202,15 @@ def test_a_value_that_waited_is_evaluated_on_the_weights_that_another_run_left(t
     assert run.config.weights == other.uri
     assert run.config.data == own.config.data
     assert run_labels(run) == ["another set"]
+
+
+# What else than pixels can be predicted has tests of its own, with the files that it needs.
+@pytest.mark.parametrize("name", [name for name in study_names() if not name.endswith("/target")])
+def test_every_run_at_mini_scale_takes_a_step_and_so_do_its_evaluations(planned, name):
+    for run in planned(name).runs:
+        config = run.config
+        losses = [take_a_step(config, None, {"clips": clips(config, config.augment), **masks(config)})]
+        for key, its in config.evaluations.items():
+            batch = {"clips": clips(config, its.augment), "label": torch.tensor([0, 3]), "block": 0}
+            losses += [take_a_step(config, key, batch)] if its.protocol == "finetune" else []
+        assert np.isfinite(losses).all()
