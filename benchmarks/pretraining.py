@@ -87,7 +87,7 @@ def their_model(case: Case, task: PretrainTask) -> nn.Module:
     """Hugging Face's model with the weights of `task`, and the attention that it takes by default."""
     from transformers import VideoMAEConfig, VideoMAEForPreTraining, ViTMAEConfig, ViTMAEForPreTraining
 
-    from mae_dist.model.weights.huggingface import to_huggingface
+    from mae_dist.model.weights.dialects.huggingface import to_huggingface
 
     architecture, grid = case.architecture, case.grid
     encoder, decoder = architecture.encoder, architecture.decoder

@@ -44,6 +44,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "show what a pretrained model makes of images and clips of your own",
         "mae_dist.cli.reconstruct",
     ),
+    "weights": (
+        "look into weights of any dialect, convert, check and export them",
+        "mae_dist.cli.weights",
+    ),
     "sizes": ("list the named models with parameters and multiply-adds", "mae_dist.cli.sizes"),
     "lint": ("say what in a recipe is allowed and yet not as in the papers", "mae_dist.cli.lint"),
     "plan": (

@@ -96,6 +96,9 @@ def anchored(config: RunConfig) -> RunConfig:
         config,
         storage=storage.absolute(config.storage),
         weights=config.weights and storage.absolute(config.weights),
+        target=replace(
+            config.target, tokenizer=config.target.tokenizer and storage.absolute(config.target.tokenizer)
+        ),
         start=replace(config.start, weights=config.start.weights and storage.absolute(config.start.weights)),
         data=data,
         evaluations=evaluations,

@@ -17,6 +17,7 @@ from mae_dist.config.optimisation import OptimConfig, TrainConfig
 from mae_dist.config.probing import FROZEN_SECTIONS
 from mae_dist.config.schema import EvaluationConfig, RunConfig
 from mae_dist.config.starts import start_settings
+from mae_dist.config.target_rules import TARGET_RULES
 from mae_dist.config.workers import WorkerRange, divisors, worker_counts
 
 Finding = tuple[str, str]
@@ -295,6 +296,7 @@ CHECKS = (
     Check(("model",), _decoder),
     Check(("model", "input.frames", "input.height", "input.width", "mask"), _mask),
     Check(("input.sampling", "input.sample_fps"), _sampling),
+    *(Check(*rule) for rule in TARGET_RULES),
     Check(("input.channels", "input.mean", "input.std"), inputs.pixel_statistics),
     Check(("input.channels", "augment"), lambda config: inputs.colour_changes(config, config.augment)),
     Check(("data.cpus_per_task", "resources.cpus_per_worker", "checkpoint.every"), _shares),

@@ -50,8 +50,9 @@ class Architecture:
     """Frames that one patch spans."""
     encoder: Stack
     decoder: Stack
-    positions: Literal["sincos_2d", "sincos_1d"]
-    """MAE: 2-D sine-cosine, column half first. VideoMAE: 1-D sine-cosine over the flattened grid."""
+    positions: Literal["sincos_2d", "sincos_1d", "learned"]
+    """MAE: 2-D sine-cosine, column half first. VideoMAE: 1-D sine-cosine over the flattened grid. learned:
+    of a converted encoder; they lie with its weights and are not trained further."""
     class_token: bool
     key_bias: bool
     """MAE's attention has a key bias, VideoMAE's has not (softmax cannot see the difference)."""
@@ -66,6 +67,8 @@ class Architecture:
     """Whether hidden tokens look at the encoder's alone, and not at each other (CrossMAE)."""
     channels: int = 3
     """Values of one pixel."""
+    predicted: int | None = None
+    """Values that are predicted for each hidden token; null: as many as its patch has."""
 
     def grid(self, *, frames: int, height: int, width: int) -> Grid:
         """Token grid of (frames, height, width) pixels; ValueError where a patch does not divide them."""

@@ -24,7 +24,9 @@ from mae_dist.config.probing import FROZEN_PROTOCOLS, AttentiveConfig, FeaturesC
 from mae_dist.config.quantities import Count, Positive, Share
 from mae_dist.config.resilience import CheckpointConfig, GuardConfig, WatchConfig
 from mae_dist.config.starts import StartConfig
+from mae_dist.config.targets import TargetConfig
 from mae_dist.config.testing import PublishedResult, RobustnessConfig, ViewsConfig
+from mae_dist.config.tokenizers import TokenizerConfig
 from mae_dist.config.workers import WorkerRange
 
 
@@ -110,19 +112,6 @@ class MaskConfig:
         """Tokens that the decoder predicts of every sample; None: those that are hidden."""
         kept = self.num_kept(grid)
         return masks.num_predicted(self.predict, grid, self.predict_ratio, num_kept=kept)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TargetConfig:
-    """What the decoder predicts for a hidden token."""
-
-    kind: Literal["pixel", "norm_pixel_mae", "norm_pixel_videomae"] = "norm_pixel_mae"
-    """pixel: the (mean, std)-normalised pixels. norm_pixel_mae: those, normalised per patch over all its
-    values, (x - mean) / sqrt(var + 1e-6). norm_pixel_videomae: pixels in [0, 1], normalised per patch and
-    channel, (x - mean) / (sqrt(var) + 1e-6). Variances are unbiased."""
-    loss: Literal["mse", "l1", "smooth_l1"] = "mse"
-    """Of a predicted value and the true one, averaged over all of them. smooth_l1: half the square below a
-    difference of 1, the difference less half above."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -303,14 +292,16 @@ class RunConfig:
     name: str
     seed: Count = 0
     weights: str | None = None
-    """Weights to evaluate instead of pretraining some: a run directory, or the file that a run exported. The
-    recipe's `train` and `augment` then do nothing, `mask` and `target` serve the reconstruction."""
+    """Weights to evaluate instead of pretraining some: a run directory, or a file that a run exported or
+    `mae-dist weights convert` wrote. The recipe's `train` and `augment` then do nothing, `mask` and `target`
+    serve the reconstruction, which there is none of where the weights have no decoder."""
     storage: str = "runs"
     """Folder or s3:// prefix that holds run directories."""
     input: InputConfig
     model: ModelConfig
     mask: MaskConfig
     target: TargetConfig = field(default_factory=TargetConfig)
+    tokenizer: TokenizerConfig | None = None
     data: DataConfig
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     start: StartConfig = field(default_factory=StartConfig)

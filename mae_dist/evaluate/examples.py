@@ -58,6 +58,10 @@ class Reconstructor:
             if metadata_of(data).get("format") == CLASSIFIER:
                 raise WeightsError("of a fine-tuning, which has no decoder; give the run it is from")
             model, card = native.load_masked_autoencoder(data)
+            if card.architecture.predicted is not None:
+                raise WeightsError(
+                    f"predicts no pixels of what it sees (target {card.target}); nothing to show"
+                )
         except WeightsError as error:
             raise WeightsError(f"{uri}: {error}") from error
         return cls(model=model.eval(), card=card)

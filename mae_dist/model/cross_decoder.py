@@ -5,8 +5,8 @@
 
 A prediction does not depend on what else is predicted, so that any part of the hidden tokens will do.
 
-Letters: B samples, M tokens of the encoder, E their width, H hidden tokens, D width of the decoder, P values
-of one patch.
+Letters: B samples, M tokens of the encoder, E their width, H hidden tokens, D width of the decoder, V values
+predicted for one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from mae_dist.config.geometry import Architecture, Stack
-from mae_dist.model.encoder import patch_values
+from mae_dist.model.encoder import predicted_values
 from mae_dist.model.transformer import NORM_EPSILON, Mlp, attend
 
 
@@ -56,7 +56,7 @@ class CrossBlock(nn.Module):
 
 
 class CrossDecoder(nn.Module):
-    """Blocks of cross-attention, a norm, and a linear map to pixel values; used in pretraining only."""
+    """Blocks of cross-attention, a norm, and a linear map to what is predicted; used in pretraining only."""
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
@@ -68,14 +68,14 @@ class CrossDecoder(nn.Module):
         )
         self.blocks = nn.ModuleList(CrossBlock(stack, memory_width=memory.width) for _ in range(stack.depth))
         self.norm = nn.LayerNorm(stack.width, eps=NORM_EPSILON)
-        self.prediction = nn.Linear(stack.width, patch_values(architecture))
+        self.prediction = nn.Linear(stack.width, predicted_values(architecture))
 
     def initialise(self, generator: torch.Generator | None) -> None:
         """Draw the mixture, normal with a deviation of 1 / sqrt(number of states); linear layers not."""
         nn.init.normal_(self.mixture, std=self.mixture.shape[1] ** -0.5, generator=generator)
 
     def forward(self, hidden_BHD: Tensor, states: Sequence[Tensor]) -> Tensor:
-        """Predict (B, H, P) from mask tokens at their positions and all states (B, M, E) of the encoder."""
+        """Predict (B, H, V) from mask tokens at their positions and all states (B, M, E) of the encoder."""
         for mixture, norm, block in zip(self.mixture, self.memory_norms, self.blocks, strict=True):
             # One state after the other: stacked they would be as large as all that the encoder keeps.
             memory = sum(share * state for share, state in zip(mixture, states, strict=True))

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from mae_dist.config.geometry import Architecture, Grid
-from mae_dist.model.positions import POSITIONS
+from mae_dist.model.positions import POSITIONS, interpolated
 from mae_dist.model.transformer import NORM_EPSILON, initialise_as_torch, initialise_linears, transformer
 
 
@@ -26,12 +26,17 @@ def patch_values(architecture: Architecture) -> int:
     return architecture.tubelet * architecture.patch**2 * architecture.channels
 
 
+def predicted_values(architecture: Architecture) -> int:
+    """V, the values that the decoder predicts for one token."""
+    return architecture.predicted or patch_values(architecture)
+
+
 class Encoder(nn.Module):
     """The part of a masked autoencoder that is kept after pretraining.
 
     `generator` draws the initial weights (None: torch's global one); equal generators give equal weights.
-    Positions are a buffer outside the state dict, so weights fit any grid. Raises ValueError where the
-    architecture has no positions for the grid.
+    Positions are a buffer outside the state dict, so weights fit any grid; learned ones are in it. Raises
+    ValueError where the architecture has no positions for the grid.
     """
 
     def __init__(
@@ -48,7 +53,8 @@ class Encoder(nn.Module):
         self.norm: nn.Module = nn.LayerNorm(stack.width, eps=NORM_EPSILON)
         positions = POSITIONS[architecture.positions](grid, stack.width)
         self.positions: Tensor
-        self.register_buffer("positions", positions, persistent=False)
+        is_learned = architecture.positions == "learned"
+        self.register_buffer("positions", positions, persistent=is_learned)
         self._initialise(generator)
 
     def _initialise(self, generator: torch.Generator | None) -> None:
@@ -64,6 +70,17 @@ class Encoder(nn.Module):
     def num_extra_tokens(self) -> int:
         """Tokens in front of the patch tokens: 1 with a class token, else 0."""
         return 0 if self.class_token is None else 1
+
+    def positions_on(self, grid: Grid) -> Tensor:
+        """Positions of patches of another grid, (N, D): computed, or stretched if they were learned.
+
+        Raises ValueError where there are none.
+        """
+        if grid == self.grid:
+            return self.positions
+        if self.architecture.positions == "learned":
+            return interpolated(self.positions, self.grid, grid)
+        return POSITIONS[self.architecture.positions](grid, self.width).to(self.positions)
 
     def forward(
         self,

@@ -36,9 +36,11 @@ INFLATIONS: dict[Inflation, Callable[[Tensor, int], Tensor]] = {"mean": mean_fra
 def inflate_encoder(weights: Mapping[str, Tensor], wanted: Architecture, how: Inflation) -> dict[str, Tensor]:
     """The state dict of an image `Encoder` as one of the architecture `wanted`, of the same stack and patch.
 
-    How a patch is laid out, frame by frame, is told in `patches.py`.
+    How a patch is laid out, frame by frame, is told in `patches.py`. Positions that were learned on images
+    are left behind: the wanted architecture computes its own.
     """
     inflated = dict(weights)
+    inflated.pop("positions", None)
     name = "patch_embedding.weight"
     inflated[name] = INFLATIONS[how](inflated[name], wanted.tubelet)
     if not wanted.class_token:

@@ -10,7 +10,8 @@ MAE puts the tokens back in order before its decoder and predicts all of them, V
 positions are added first, order does not matter to the blocks, and the loss looks at hidden tokens only; so
 one decoder serves both, and only what is hidden is predicted.
 
-Letters: B samples, K kept tokens, H hidden tokens, P values of one patch, D width of the decoder.
+Letters: B samples, K kept tokens, H hidden tokens, P values of one patch, V values predicted for one, D width
+of the decoder.
 """
 
 from __future__ import annotations
@@ -20,23 +21,23 @@ from torch import Tensor, nn
 
 from mae_dist.config.geometry import Architecture, Grid
 from mae_dist.model.cross_decoder import CrossDecoder
-from mae_dist.model.encoder import Encoder, patch_values
+from mae_dist.model.encoder import Encoder, predicted_values
 from mae_dist.model.positions import POSITIONS
 from mae_dist.model.transformer import NORM_EPSILON, initialise_as_torch, initialise_linears, transformer
 
 
 class Decoder(nn.Module):
-    """Transformer blocks, a norm, and a linear map to pixel values; used in pretraining only."""
+    """Transformer blocks, a norm, and a linear map to what is predicted; used in pretraining only."""
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
         stack = architecture.decoder
         self.blocks = transformer(stack, key_bias=architecture.key_bias)
         self.norm = nn.LayerNorm(stack.width, eps=NORM_EPSILON)
-        self.prediction = nn.Linear(stack.width, patch_values(architecture))
+        self.prediction = nn.Linear(stack.width, predicted_values(architecture))
 
     def forward(self, tokens_BND: Tensor, num_hidden: int) -> Tensor:
-        """Predict the last `num_hidden` tokens: (B, N, D) -> (B, num_hidden, P)."""
+        """Predict the last `num_hidden` tokens: (B, N, D) -> (B, num_hidden, V)."""
         return self.prediction(self.norm(self.blocks(tokens_BND, num_hidden)))
 
 
@@ -82,7 +83,7 @@ class MaskedAutoencoder(nn.Module):
     def forward(self, kept_BKP: Tensor, keep_BK: Tensor, hidden_BH: Tensor) -> Tensor:
         """Predict the patches at `hidden_BH` from the normalised patches `kept_BKP` at `keep_BK` (ids int64).
 
-        Kept and hidden ids need not fill the grid. Returns (B, H, P), in the order of `hidden_BH`, in the
+        Kept and hidden ids need not fill the grid. Returns (B, H, V), in the order of `hidden_BH`, in the
         units of the training target.
         """
         if isinstance(self.decoder, CrossDecoder):

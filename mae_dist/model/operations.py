@@ -61,6 +61,7 @@ def forward_multiply_adds(
     """
     encoder, decoder = architecture.encoder, architecture.decoder
     patch_values = architecture.tubelet * architecture.patch**2 * architecture.channels
+    predicted_values = architecture.predicted or patch_values
     is_published, extra = counting == "published", int(architecture.class_token)
     num_seen = grid.num_tokens if num_kept is None else num_kept
     num_embedded = grid.num_tokens if is_published else num_seen
@@ -76,7 +77,7 @@ def forward_multiply_adds(
     num_hidden = grid.num_tokens - num_kept if num_predicted is None else num_predicted
     if architecture.cross_decoder:
         cross = _cross_stack(decoder, encoder, num_hidden, num_kept + extra)
-        return MultiplyAdds(**parts, decoder=cross + num_hidden * decoder.width * patch_values)
+        return MultiplyAdds(**parts, decoder=cross + num_hidden * decoder.width * predicted_values)
     num_tokens = num_kept + extra + num_hidden
     num_wanted = num_hidden if counting == "needed" else num_tokens
     # MAE puts all tokens back in order and predicts every one; VideoMAE predicts hidden tokens only.
@@ -85,7 +86,7 @@ def forward_multiply_adds(
         **parts,
         decoder=(num_seen + extra) * encoder.width * decoder.width
         + _stack(decoder, num_tokens, num_wanted)
-        + num_projected * decoder.width * patch_values,
+        + num_projected * decoder.width * predicted_values,
     )
 
 

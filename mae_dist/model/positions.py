@@ -1,6 +1,7 @@
-"""Fixed sine-cosine positions, as each of the two papers has them.
+"""Sine-cosine positions, as each of the two papers has them.
 
-They are functions of the grid and the width, so any grid has them, and they are not stored with the weights.
+They are functions of the grid and the width, so any grid has them, and they are not stored with the weights;
+those that somebody trained are, and belong to one grid.
 Angles are computed in float64 and rounded once, as in the authors' code. Nothing is interpolated, except
 where a model that was trained on one grid is shown another one.
 
@@ -73,4 +74,13 @@ def interpolated(positions_ND: Tensor, grid: Grid, wanted: Grid) -> Tensor:
     return rearrange(stretched, "t d h w -> (t h w) d")
 
 
-POSITIONS: dict[str, Callable[[Grid, int], Tensor]] = {"sincos_2d": sincos_2d, "sincos_1d": sincos_1d}
+def learned(grid: Grid, width: int) -> Tensor:
+    """Room for positions that somebody trained, float32 (N, D): zeros, until weights are loaded."""
+    return torch.zeros(grid.num_tokens, width)
+
+
+POSITIONS: dict[str, Callable[[Grid, int], Tensor]] = {
+    "sincos_2d": sincos_2d,
+    "sincos_1d": sincos_1d,
+    "learned": learned,
+}

@@ -15,32 +15,31 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mae_dist import storage
 from mae_dist.model.classifier import POOLS
 from mae_dist.model.encoder import Encoder
 from mae_dist.model.patches import gather_tokens, patchify
-from mae_dist.model.positions import POSITIONS
 from mae_dist.model.targets import normalise
 from mae_dist.model.weights import native
-from mae_dist.model.weights.header import WeightsError, weights_file
+from mae_dist.model.weights.header import WeightsError
+from mae_dist.model.weights.location import read_at
 from mae_dist.model.weights.native import ModelCard
+from mae_dist.model.weights.reading import encoder_alone
 
 Pool = Literal["mean", "class_token", "tokens"]
 
 
 def load_encoder(path: str) -> PretrainedEncoder:
-    """The encoder that a run exported, in evaluation mode on the CPU.
+    """The encoder that a run exported, or of any dialect of `model.weights.dialects`, in evaluation mode.
 
-    `path` is a run directory or an export's model.safetensors, local or in an object store. Nothing of the
-    file is executed. Raises StorageError if it cannot be read, WeightsError if it is no export of a
-    pretraining.
+    `path` is a run directory, a file or a folder with weights, local or in an object store. Nothing of the
+    file is executed. Raises StorageError if it cannot be read, WeightsError if it holds no encoder of ours.
     """
-    uri = weights_file(path)
+    weights, uri = read_at(path)
     try:
-        encoder, card = native.load_encoder(storage.read_bytes(uri))
+        encoder = native.encoder_of(encoder_alone(weights).tensors, weights.card)
     except WeightsError as error:
         raise WeightsError(f"{uri}: {error}") from error
-    return PretrainedEncoder(encoder, card).eval()
+    return PretrainedEncoder(encoder, weights.card).eval()
 
 
 class PretrainedEncoder(nn.Module):
@@ -72,9 +71,7 @@ class PretrainedEncoder(nn.Module):
         frames, height, width = clips_BTHWC.shape[1:4]
         grid = architecture.grid(frames=frames, height=height, width=width)
         patches_BNP = patchify(clips_BTHWC, patch=architecture.patch, tubelet=architecture.tubelet)
-        positions = None
-        if grid != self.encoder.grid:
-            positions = POSITIONS[architecture.positions](grid, self.encoder.width).to(patches_BNP)
+        positions = None if grid == self.encoder.grid else self.encoder.positions_on(grid)
         if keep_BK is not None:
             patches_BNP = gather_tokens(patches_BNP, keep_BK)
         tokens_BND = self.encoder(normalise(patches_BNP, self.mean, self.std), keep_BK, positions=positions)

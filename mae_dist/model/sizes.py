@@ -42,7 +42,7 @@ def num_parameters(architecture: Architecture, grid: Grid) -> Parameters:
         decoder=bridge
         + decoder.width
         + _stack_parameters(decoder, architecture.key_bias)
-        + (decoder.width + 1) * patch_values,
+        + (decoder.width + 1) * (architecture.predicted or patch_values),
         fixed_positions=table_rows * (encoder.width + decoder.width),
     )
 

@@ -1,6 +1,6 @@
 """A run as steps: catalogs, pretraining, the evaluations side by side, the report.
 
-catalog -> pretrain -> reconstruction, every evaluation from pretrained and from random weights -> report
+catalog -> (target) -> pretrain -> reconstruction, evaluations from pretrained and random weights -> report
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ from mae_dist.orchestrate.provenance import environment
 from mae_dist.orchestrate.robustness import robustness_steps
 from mae_dist.orchestrate.starts import start_identity
 from mae_dist.orchestrate.step import PRETRAINING, Demand, Patience, Step
+from mae_dist.orchestrate.targets import TARGET, target_file, target_steps
 from mae_dist.report.publish import read_documents, write_report
 from mae_dist.report.tracking import log_report
 from mae_dist.storage.fence import Fence
@@ -63,7 +64,9 @@ def pretraining_identity(config: RunConfig, inputs: Mapping[str, str]) -> dict[s
     if config.weights is not None:
         return given_identity(config, inputs)
     fields = to_dict(config)
-    decides = ("seed", "input", "model", "mask", "target", "augment")
+    # What is in the file that a path names, not where it lies.
+    fields["target"]["tokenizer"] = inputs.get("tokenizer")
+    decides = ("seed", "input", "model", "mask", "target", "tokenizer", "augment")
     # How a global batch is cut and with what memory and code it is computed is a matter of the machines.
     aside = {"micro_batch", "activation_checkpointing", "compile"}
     train = {name: value for name, value in fields["train"].items() if name not in aside}
@@ -86,20 +89,21 @@ def build_steps(
         output="catalog/train",
         priority=PRETRAINING,
     )
+    prepared = target_steps(job, inputs, train_samples)
     pretrain = Step(
         name="pretrain",
         run=run_pretraining,
         config=job,
         identity=pretraining_identity(config, inputs),
         output="",
-        needs=(train_samples,),
+        needs=(train_samples, *prepared),
         demand=demand_of(config, None, use_gpu),
         priority=PRETRAINING,
         saves=True,
     )
     if config.weights is not None:
         pretrain = given_step(job, inputs)
-    steps = [train_samples, pretrain]
+    steps = [train_samples, *prepared, pretrain]
     if config.data.test_catalog is not None:
         test_samples = Step(
             name="test_catalog",
@@ -109,17 +113,19 @@ def build_steps(
             output="catalog/test",
         )
         steps.append(test_samples)
-        steps.append(
-            Step(
-                name="reconstruction",
-                run=run_reconstruction,
-                config=job,
-                identity={"gallery_samples": config.gallery_samples},
-                output="evaluations/reconstruction",
-                needs=(pretrain, test_samples),
-                demand=Demand(cpus=1),
+        has_decoder = inputs.get("decoder") != "none"  # weights that are given may be an encoder alone
+        if has_decoder and config.target.gives_pixels and config.tokenizer is None:
+            steps.append(
+                Step(
+                    name="reconstruction",
+                    run=run_reconstruction,
+                    config=job,
+                    identity={"gallery_samples": config.gallery_samples},
+                    output="evaluations/reconstruction",
+                    needs=(pretrain, test_samples),
+                    demand=Demand(cpus=1),
+                )
             )
-        )
         for name, protocol in config.evaluations.items():
             for start_from in protocol.start_from:
                 steps += _evaluation_steps(job, name, start_from, steps, inputs)
@@ -220,7 +226,8 @@ def make_catalog(job: Job, output: str, inputs: Mapping[str, str]) -> dict[str, 
 def run_pretraining(job: Job, output: str, inputs: Mapping[str, str]) -> dict[str, Any]:
     """Train the masked autoencoder and export it."""
     catalog = training_file(inputs["catalog"], job.config)
-    training = Training(config=job.config, output=output, catalog=catalog, fence=job.fence)
+    made = target_file(job.config, inputs.get(TARGET, ""))
+    training = Training(config=job.config, output=output, catalog=catalog, target_file=made, fence=job.fence)
     return run_training(training, use_gpu=job.use_gpu)
 
 

@@ -1,4 +1,4 @@
-"""Weights that a run is given in place of a pretraining: where they lie, whether they fit, and their step."""
+"""Weights that a run is given: in place of a pretraining, with their step, and to make its target with."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from mae_dist import storage
 from mae_dist.config.geometry import ARCHITECTURES
 from mae_dist.config.schema import RunConfig
 from mae_dist.model.weights.header import (
+    ENCODER,
     MASKED_AUTOENCODER,
+    TOKENIZER,
     WeightsError,
     exported_weights,
     read_card,
@@ -20,30 +22,45 @@ from mae_dist.model.weights.header import (
 from mae_dist.orchestrate.job import Job
 from mae_dist.orchestrate.step import PRETRAINING, Demand, Step
 
-ENCODER = ("patch", "tubelet", "encoder", "positions", "class_token", "key_bias")
-"""Of an architecture, what makes up the encoder; evaluations need no decoder."""
+ENCODER_FIELDS = ("patch", "tubelet", "encoder", "class_token", "key_bias")
+"""Of an architecture, what makes up the encoder beside positions; evaluations need no decoder."""
 
 
-def identify_weights(config: RunConfig) -> tuple[str, list[str]]:
-    """The sha256 of the weights given, and by field what keeps them from being evaluated by this recipe.
+def identify_weights(config: RunConfig) -> tuple[dict[str, str], list[str]]:
+    """What stands for the weights given, and by field what keeps them from being evaluated by this recipe.
 
-    Raises StorageError if they cannot be read, WeightsError if they are no export of a pretraining.
+    Their sha256 is called "weights"; those that are an encoder alone have a "decoder" besides, "none".
+    Raises StorageError if they cannot be read, WeightsError if they are no weights of ours.
     """
     assert config.weights is not None
     uri = weights_file(config.weights)
     data = storage.read_bytes(uri)
     try:
-        card = read_card(data, MASKED_AUTOENCODER)
+        card = read_card(data, MASKED_AUTOENCODER, ENCODER)
     except WeightsError as error:
-        raise WeightsError(f"{uri}: {error}; give the export/model.safetensors of a run") from None
-    return hashlib.sha256(data).hexdigest(), list(_misfits(card, config))
+        raise WeightsError(
+            f"{uri}: {error}; give the export/model.safetensors of a run, or convert others' files: "
+            "mae-dist weights convert FILE MODEL.safetensors"
+        ) from None
+    digest = {"weights": hashlib.sha256(data).hexdigest()}
+    return digest | ({} if has_a_decoder(card) else {"decoder": "none"}), list(_misfits(card, config))
 
 
 def _misfits(card: Mapping[str, Any], config: RunConfig) -> Iterator[str]:
-    yield from wrong_encoder(card["architecture"], config, has_same_encoder)
+    theirs = card["architecture"]
+    yield from wrong_encoder(theirs, config, _serves)
     yield from wrong_pixels(card, config)
+    if theirs["positions"] == "learned" and card["frames"] != config.input.frames:
+        yield (
+            f"input.frames: the positions of the weights were learned on {card['frames']} frames, "
+            f"got {config.input.frames}"
+        )
+    if not has_a_decoder(card):
+        return
     if card["target"] != config.target.kind:
         yield f"target.kind: the weights predict {card['target']}, got {config.target.kind}"
+    elif card["architecture"].get("predicted") != config.target.num_values(config.architecture):
+        yield "target: the weights predict other frames, or another number of values, than target says"
 
 
 Fits = Callable[[Mapping[str, Any], Mapping[str, Any]], bool]
@@ -51,8 +68,8 @@ Fits = Callable[[Mapping[str, Any], Mapping[str, Any]], bool]
 
 
 def has_same_encoder(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> bool:
-    """Whether two architectures have one encoder."""
-    return all(theirs[part] == ours[part] for part in ENCODER)
+    """Whether two architectures have one encoder, with the same positions."""
+    return _is_alike(theirs, ours) and theirs["positions"] == ours["positions"]
 
 
 def wrong_encoder(theirs: Mapping[str, Any], config: RunConfig, fits: Fits) -> Iterator[str]:
@@ -82,6 +99,51 @@ def wrong_pixels(card: Mapping[str, Any], config: RunConfig) -> Iterator[str]:
         given = getattr(config.input, name)
         if list(card[name]) != list(given):
             yield f"input.{name}: the weights were trained with {list(card[name])}, got {list(given)}"
+
+
+def _serves(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> bool:
+    """Whether an encoder of ours can be evaluated with the weights; learned positions stand for any."""
+    return _is_alike(theirs, ours) and theirs["positions"] in (ours["positions"], "learned")
+
+
+def _is_alike(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> bool:
+    return all(theirs[part] == ours[part] for part in ENCODER_FIELDS)
+
+
+def has_a_decoder(card: Mapping[str, Any]) -> bool:
+    """Whether the weights with this card are more than an encoder."""
+    return card["architecture"]["decoder"]["depth"] > 0
+
+
+def identify_tokenizer(config: RunConfig) -> tuple[str, list[str]]:
+    """The sha256 of the target's tokenizer, and by field what keeps it from being predicted by this recipe.
+
+    Raises StorageError if it cannot be read, WeightsError if it is no export of a tokenizer.
+    """
+    assert config.target.tokenizer is not None
+    uri, patch = weights_file(config.target.tokenizer), config.model.architecture.patch
+    data = storage.read_bytes(uri)
+    try:
+        card = read_card(data, TOKENIZER)
+    except WeightsError as error:
+        raise WeightsError(f"{uri}: {error}; give a run of pretrain/tokenizer, or its export") from None
+    problems = []
+    if card["vocabulary"] != config.target.vocabulary:
+        problems.append(
+            f"target.vocabulary: the tokenizer has {card['vocabulary']} codes, got {config.target.vocabulary}"
+        )
+    if len(card["mean"]) != config.input.channels:
+        problems.append(
+            f"target.tokenizer: was trained with {len(card['mean'])} channel(s), and input.channels is "
+            f"{config.input.channels}; train one with --set input.channels={config.input.channels}"
+        )
+    if card["patch"] != patch:
+        side = card["patch"]
+        problems.append(
+            f"target.tokenizer: gives a code to every {side} x {side} pixels, patches of {config.model.size} "
+            f"are {patch} x {patch}; train one with --set model.size={config.model.size}"
+        )
+    return hashlib.sha256(data).hexdigest(), problems
 
 
 def given_step(job: Job, inputs: Mapping[str, str]) -> Step:

@@ -15,6 +15,7 @@ from mae_dist import storage
 from mae_dist.config.duration import Duration
 from mae_dist.orchestrate.job import Job, training_file, weights_name
 from mae_dist.orchestrate.step import SPARE, Demand, Step
+from mae_dist.orchestrate.targets import TARGET, target_file
 from mae_dist.train import checkpoint
 from mae_dist.train.kept import export_checkpoint
 from mae_dist.train.training import Training
@@ -87,6 +88,7 @@ def run_export(job: Job, output: str, inputs: Mapping[str, str]) -> dict[str, An
         config=job.config,
         output=output,
         catalog=training_file(inputs["catalog"], job.config),
+        target_file=target_file(job.config, storage.join(run, TARGET)),
         fence=job.fence,
     )
     return export_checkpoint(training, checkpoints=storage.join(run, "checkpoints"), step=job.checkpoint)

@@ -23,7 +23,7 @@ from mae_dist.data.readers.official import difference
 from mae_dist.data.shards import ShardError
 from mae_dist.data.turns import whole_weights
 from mae_dist.model.weights.header import WeightsError
-from mae_dist.orchestrate.given import identify_weights
+from mae_dist.orchestrate.given import identify_tokenizer, identify_weights
 from mae_dist.orchestrate.shortage import no_node_carries
 from mae_dist.orchestrate.starts import identify_start
 from mae_dist.report import tracking
@@ -70,10 +70,17 @@ def check_inputs(config: RunConfig) -> Inputs:
     inputs: dict[str, str] = {}
     if config.weights is not None:
         try:
-            inputs["weights"], misfits = identify_weights(config)
+            weights, misfits = identify_weights(config)
+            inputs |= weights
             problems += misfits
         except (storage.StorageError, WeightsError) as error:
             problems.append(f"weights: {error}")
+    elif config.target.kind == "token" and config.tokenizer is None:
+        try:
+            inputs["tokenizer"], misfits = identify_tokenizer(config)
+            problems += misfits
+        except (storage.StorageError, WeightsError) as error:
+            problems.append(f"target.tokenizer: {error}")
     if config.start.weights is not None:
         try:
             inputs["start"], misfits = identify_start(config)

@@ -12,13 +12,14 @@ from mae_dist.config.load import to_dict
 from mae_dist.config.schema import RunConfig
 from mae_dist.model.weights.header import (
     CLASSIFIER,
+    ENCODER,
     MASKED_AUTOENCODER,
     WeightsError,
     metadata_of,
     read_card,
     weights_file,
 )
-from mae_dist.orchestrate.given import has_same_encoder, wrong_encoder, wrong_pixels
+from mae_dist.orchestrate.given import has_a_decoder, has_same_encoder, wrong_encoder, wrong_pixels
 
 DECODER = ("decoder", "bridge_bias", "encoder_mask_token", "cross_decoder")
 """Of an architecture, what beside the encoder makes up the rest."""
@@ -34,12 +35,17 @@ def identify_start(config: RunConfig) -> tuple[str, list[str]]:
     data = storage.read_bytes(uri)
     try:
         is_classifier = metadata_of(data).get("format") == CLASSIFIER
-        card = read_card(data, CLASSIFIER)["model"] if is_classifier else read_card(data, MASKED_AUTOENCODER)
+        card = read_card(data, CLASSIFIER, MASKED_AUTOENCODER, ENCODER)
+        card = card["model"] if is_classifier else card
     except WeightsError as error:
-        raise WeightsError(f"{uri}: {error}; give a run directory, or a file that a run exported") from None
+        raise WeightsError(
+            f"{uri}: {error}; give a run directory, a file that a run exported, or one of "
+            "mae-dist weights convert"
+        ) from None
     problems = [*_wrong_encoder(card, config), *wrong_pixels(card, config)]
     if config.start.parts == "all":
-        problems += _wrong_decoder(None if is_classifier else card, config)
+        has_decoder = not is_classifier and has_a_decoder(card)
+        problems += _wrong_decoder(card if has_decoder else None, config)
     return hashlib.sha256(data).hexdigest(), problems
 
 
@@ -58,6 +64,11 @@ def _wrong_encoder(card: Mapping[str, Any], config: RunConfig) -> Iterator[str]:
             yield (
                 f"start.inflate: the weights are of an image model, {config.model.size} has patches of "
                 f"{tubelet} frames; mean or center would do"
+            )
+        elif theirs["positions"] == "learned":
+            yield (
+                "start.weights: their encoder goes with learned positions, and a pretraining computes "
+                "its own; start.inflate takes the rest of an image encoder to a model of clips"
             )
         else:
             yield from wrong_encoder(theirs, config, has_same_encoder)
@@ -80,7 +91,7 @@ _DROPPED = ("class_token", "key_bias")
 def _wrong_decoder(card: Mapping[str, Any] | None, config: RunConfig) -> Iterator[str]:
     """What keeps the decoder of this card from going on; None: there is no decoder."""
     if card is None:
-        yield "start.parts: all, but a fine-tuning leaves no decoder; encoder would do"
+        yield "start.parts: all, but the weights are an encoder without a decoder; encoder would do"
         return
     theirs, ours = card["architecture"], asdict(config.architecture)
     if any(theirs[part] != ours[part] for part in DECODER):
@@ -95,4 +106,9 @@ def _wrong_decoder(card: Mapping[str, Any] | None, config: RunConfig) -> Iterato
         yield (
             f"target.kind: the decoder of the weights predicts {card['target']}, got {config.target.kind}; "
             "or start.parts=encoder"
+        )
+    elif theirs.get("predicted") != config.target.num_values(config.architecture):
+        yield (
+            "start.parts: all, but the decoder of the weights predicts other frames, or another number of "
+            "values, than target says; encoder would do"
         )

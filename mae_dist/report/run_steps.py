@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mae_dist import storage
+from mae_dist.config.targets import MADE, PIXELS
 from mae_dist.report import wording
 from mae_dist.report.evaluations import STARTS
 from mae_dist.report.run_files import RECONSTRUCTION, read_config, read_mapping, read_record
@@ -149,10 +150,14 @@ class StepReader:
     def _declared(self) -> Iterator[tuple[str, str]]:
         """(name, output) of the steps that the config asks for or that have left a folder."""
         has_test = bool((self._config.get("data") or {}).get("test_catalog"))
+        target = self._config.get("target") or {}
         yield "catalog", "catalog/train"
+        if target.get("kind") in MADE:
+            yield "target", "target"
         yield "pretrain", ""
         if has_test:
             yield "test_catalog", "catalog/test"
+        if has_test and target.get("kind", PIXELS[0]) in PIXELS and target.get("frames", "same") == "same":
             yield RECONSTRUCTION, f"evaluations/{RECONSTRUCTION}"
         for folder in storage.list_dir(storage.join(self.uri, "features")):
             start, _, digest = folder.partition("-")

@@ -93,11 +93,13 @@ def summarise(run: RunFiles, *, created: datetime) -> dict[str, Any]:
 
 
 def _reconstruction(run: RunFiles) -> dict[str, Any] | None:
-    files = run.reconstruction
+    files, output = run.reconstruction, f"evaluations/{RECONSTRUCTION}"
+    if files is None and run.config.get("weights") and run.steps and output not in run.steps_by_output:
+        return None  # weights without a decoder
     has_samples = bool((run.config.get("data") or {}).get("test_catalog"))
     if files is None and not (has_samples and run.config.get("gallery_samples", 1)):
         return None
-    result, state, reason = outcome(files, run.steps_by_output.get(f"evaluations/{RECONSTRUCTION}"))
+    result, state, reason = outcome(files, run.steps_by_output.get(output))
     fields = ["num_samples", "num_hidden_tokens", "split", "own_statistics"]
     fields += ["model_mse", "mean_visible_mse", "nearest_visible_mse"]
     numbers = {name: result.get(name) for name in fields}

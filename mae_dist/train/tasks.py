@@ -1,12 +1,14 @@
-"""From a micro-batch to a loss: the one thing in which pretraining, fine-tuning and probing differ.
+"""From a micro-batch to a loss: the one thing in which pretraining, fine-tuning, probing, tokenizers differ.
 
 A batch arrives as uint8 on the device. Patches are cut and gathered while they are still bytes; only what the
 encoder sees or the loss needs is ever converted to float.
-Suffixes: B samples, T frames, H, W pixels, N tokens, K kept, P values of a patch.
+Suffixes: B samples, T frames, H, W pixels, N tokens, K kept, H predicted, P values of a patch, V of a target.
 """
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,13 +17,16 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from mae_dist.config.geometry import Architecture, Grid
-from mae_dist.config.schema import EvaluationConfig, InputConfig, TargetConfig
+from mae_dist.config.schema import EvaluationConfig, InputConfig
+from mae_dist.config.targets import TargetConfig
+from mae_dist.config.tokenizers import TokenizerConfig
 from mae_dist.data.keys import rng, seeded_globals
 from mae_dist.model.classifier import Classifier, LinearProbe
 from mae_dist.model.encoder import Encoder
 from mae_dist.model.mae import MaskedAutoencoder
-from mae_dist.model.patches import gather_tokens, hidden_ids, is_among, patchify
-from mae_dist.model.targets import TARGETS, normalise, reconstruction_loss
+from mae_dist.model.patches import gather_tokens, patchify
+from mae_dist.model.targets import TargetMaker, normalise
+from mae_dist.model.tokenizer import TokenizerCard, as_images, tokenizer_of
 from mae_dist.train.engine import Batch, StepOutput
 from mae_dist.train.scores import count_answers, no_answers
 
@@ -48,32 +53,79 @@ class PatchInput(nn.Module):
 
 
 class PretrainTask(nn.Module):
-    """Masked autoencoding: predict the hidden patches from the kept ones."""
+    """Masked autoencoding: predict the hidden patches from the kept ones; `made` is as TargetMaker has it."""
 
     def __init__(
-        self, architecture: Architecture, grid: Grid, inputs: InputConfig, target: TargetConfig
+        self,
+        architecture: Architecture,
+        grid: Grid,
+        inputs: InputConfig,
+        target: TargetConfig,
+        *,
+        made: bytes | None = None,
     ) -> None:
         super().__init__()
-        self.model = MaskedAutoencoder(architecture, grid)
+        decoded = replace(architecture, predicted=target.num_values(architecture))
+        self.model = MaskedAutoencoder(decoded, grid)
         self.pixels = PatchInput(architecture, inputs)
-        self._target, self._loss = TARGETS[target.kind], target.loss
+        self.target = TargetMaker(target, architecture, grid, made)
 
     def forward(self, batch: Batch) -> StepOutput:
         """Loss on hidden tokens only; needs clips (B, T, H, W, 3) uint8 and keep (B, K) int64.
 
         With predict (B, H) int64 the decoder predicts those, and of them the loss counts those not in keep.
+        Clips have the frames of the target, of which the encoder may see a part.
         """
-        patches_BNP = self.pixels.cut(batch["clips"])
-        keep_BK = batch["keep"]
-        is_dual = "predict" in batch
-        hidden_BH = batch["predict"] if is_dual else hidden_ids(keep_BK, patches_BNP.shape[1])
+        clips, keep_BK = batch["clips"], batch["keep"]
+        patches_BNP = self.pixels.cut(self.target.seen(clips))
+        predict_BH, is_hidden_BH = self.target.places(keep_BK, batch.get("predict"), patches_BNP.shape[1])
         kept_BKP = self.pixels.normalise(gather_tokens(patches_BNP, keep_BK).float().div_(255))
-        hidden_BHP = gather_tokens(patches_BNP, hidden_BH).float().div_(255)
-        target_BHP = self._target(hidden_BHP, self.pixels.mean, self.pixels.std)
-        prediction_BHP = self.model(kept_BKP, keep_BK, hidden_BH)
-        is_hidden_BH = ~is_among(hidden_BH, keep_BK, patches_BNP.shape[1]) if is_dual else None
-        loss = reconstruction_loss(prediction_BHP.float(), target_BHP, is_hidden_BH, kind=self._loss)
+        target_BHV = self.target(clips, patches_BNP, predict_BH, self.pixels.mean, self.pixels.std)
+        prediction_BHV = self.model(kept_BKP, keep_BK, predict_BH)
+        loss = self.target.loss(prediction_BHV, target_BHV, is_hidden_BH)
         return StepOutput(loss, {"loss": loss.detach()})
+
+
+class TokenizerTask(nn.Module):
+    """A discrete VAE: bring images back from one drawn code per patch."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, card: TokenizerCard, config: TokenizerConfig) -> None:
+        super().__init__()
+        self.model = tokenizer_of(card)
+        self.card = card
+        self.register_buffer("mean", torch.tensor(card.mean), persistent=False)
+        self.register_buffer("std", torch.tensor(card.std), persistent=False)
+        self._config = config
+
+    def temperature(self, num_samples: int) -> float:
+        """Of the Gumbel softmax after so many crops: first * (last / first) ** (their share)."""
+        first, last = self._config.temperature
+        return first * (last / first) ** min(1.0, num_samples / self._config.anneal_samples)
+
+    def forward(self, batch: Batch) -> StepOutput:
+        """Squared error and divergence; needs clips (B, T, H, W, 3) uint8 and the block's number.
+
+        Metrics: `error` of the normalised pixels, and `codes_used`, the number of codes that would be as
+        uncertain if all were used alike, exp(entropy of their mean share), in this micro-batch.
+        """
+        clips = batch["clips"]
+        images = as_images(clips, self.mean, self.std)
+        restored, logits = self.model(images, temperature=self.temperature(batch["block"] * len(clips)))
+        error = F.mse_loss(restored.float(), images)
+        log_shares = logits.log_softmax(1)
+        # From all codes alike: sum of p * (log p + log V).
+        divergence = (log_shares.exp() * log_shares).sum(1).mean() + math.log(logits.shape[1])
+        used = log_shares.detach().exp().mean((0, 2, 3))
+        metrics = {"error": error.detach(), "codes_used": torch.special.entr(used).sum().exp()}
+        loss = error + self._config.kl_weight * divergence
+        return StepOutput(loss, {"loss": loss.detach(), **metrics})
+
+
+Pretraining = PretrainTask | TokenizerTask
+"""What is trained without labels, and exported."""
 
 
 class ClassifyTask(nn.Module):

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from mae_dist import storage
+from mae_dist.config.geometry import Architecture
 from mae_dist.config.optimisation import TrainConfig
-from mae_dist.config.schema import EvaluationConfig, RunConfig
+from mae_dist.config.schema import EvaluationConfig, InputConfig, RunConfig
 from mae_dist.config.workers import WorkerRange, worker_counts
 from mae_dist.data.batch import StreamSpec
 from mae_dist.data.boxes import BoxSpec
@@ -18,6 +19,7 @@ from mae_dist.model.operations import (
     partial_training_operations,
     training_operations,
 )
+from mae_dist.model.tokenizer import TokenizerCard, multiply_adds
 from mae_dist.storage.fence import Fence
 from mae_dist.train.loop import Pace
 from mae_dist.train.schedule import Schedule, schedule_of
@@ -38,6 +40,8 @@ class Training:
     """Catalog file to score on afterwards; evaluations need one."""
     weights: str | None = None
     """Exported masked autoencoder whose encoder to start from; None is a random initialisation."""
+    target_file: str | None = None
+    """What the target of a pretraining is made with, where something has to be made first."""
     fence: Fence | None = None
     """The driver's right to write here; a checkpoint is published only while it holds."""
 
@@ -103,6 +107,26 @@ class Training:
         detection = protocol.detection
         return judged_keyframes(catalog, people_of(catalog, detection), excluded_of(detection))
 
+    @property
+    def architecture(self) -> Architecture:
+        """The model with a decoder that predicts what the target says."""
+        its = self.config.architecture
+        return replace(its, predicted=self.config.target.num_values(its))
+
+    @property
+    def tokenizer_card(self) -> TokenizerCard:
+        """What a training of a tokenizer makes."""
+        config = self.config
+        assert config.tokenizer is not None
+        return TokenizerCard(
+            vocabulary=config.tokenizer.vocabulary,
+            width=config.tokenizer.width,
+            blocks=config.tokenizer.blocks,
+            patch=config.model.architecture.patch,
+            mean=config.input.mean,
+            std=config.input.std,
+        )
+
     def stream(self) -> StreamSpec:
         """The training stream: shuffled and augmented, masked if this is a pretraining."""
         config, protocol = self.config, self.protocol
@@ -112,9 +136,9 @@ class Training:
         return StreamSpec(
             seed=config.seed,
             micro_batch=self.train.micro_batch,
-            input=config.input if protocol is None else config.input_for(protocol),
+            input=self._pretraining_input() if protocol is None else config.input_for(protocol),
             augment=config.augment if protocol is None else protocol.augment,
-            mask=config.mask if protocol is None else None,
+            mask=config.mask if protocol is None and config.tokenizer is None else None,
             grid=config.grid,
             train=True,
             repeats=self.train.repeats,
@@ -122,6 +146,16 @@ class Training:
             decoder=config.data.decoder,
             limits=config.data.limits,
         )
+
+    def _pretraining_input(self) -> InputConfig:
+        """All frames that are seen or predicted."""
+        size = self.config.input
+        if self.config.target.frames != "double":
+            return size
+        # Every other one of these frames is one that would be drawn without the others: the span is the same.
+        faster = None if size.sample_fps is None else 2 * size.sample_fps
+        stride = max(1, size.frame_stride // 2)
+        return replace(size, frames=2 * size.frames, frame_stride=stride, sample_fps=faster)
 
     def test_stream(self) -> StreamSpec:
         """The test stream: every view of every sample once; whole frames with their boxes in detection."""
@@ -167,7 +201,7 @@ class Training:
     def operations(self, *, num_classes: int) -> int:
         """Of one sample in a training step, as they are needed (see model/operations.py)."""
         config, protocol = self.config, self.protocol
-        architecture, grid = config.architecture, config.grid
+        architecture, grid = self.architecture, config.grid
         if protocol is not None and protocol.trainable_blocks is not None:
             return partial_training_operations(
                 architecture, grid, num_classes=num_classes, trainable_blocks=protocol.trainable_blocks
@@ -175,11 +209,14 @@ class Training:
         if protocol is not None:
             forward = forward_multiply_adds(architecture, grid, num_classes=num_classes)
             return training_operations(forward, is_encoder_frozen=protocol.protocol == "linear_probe")
+        if config.tokenizer is not None:
+            return 2 * 3 * config.input.frames * multiply_adds(self.tokenizer_card, grid.per_frame)
+        is_centre = config.target.frames == "centre"
         forward = forward_multiply_adds(
             architecture,
             grid,
             num_kept=config.mask.num_kept(grid),
-            num_predicted=config.mask.num_predicted(grid),
+            num_predicted=grid.per_frame if is_centre else config.mask.num_predicted(grid),
         )
         return training_operations(forward)
 

@@ -6,7 +6,7 @@ import itertools
 import logging
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import ray.train
@@ -37,7 +37,7 @@ from mae_dist.train.param_groups import make_optimizer
 from mae_dist.train.scores import plain
 from mae_dist.train.starting import take_start
 from mae_dist.train.stopping import StoppedError, StopRequest
-from mae_dist.train.tasks import ClassifyTask, PretrainTask
+from mae_dist.train.tasks import ClassifyTask, Pretraining, PretrainTask, TokenizerTask
 from mae_dist.train.training import Training
 from mae_dist.train.utilisation import Utilisation, known_peak
 from mae_dist.train.watchdog import Watchdog, find_neighbours, name_of
@@ -122,9 +122,9 @@ def _train_and_score(
             )
     summary: dict[str, Any] = {"progress": asdict(progress), "world": world, "device": _device_name(device)}
     task = trained_task(training, engine, num_classes=catalog.num_classes, device=device)
-    if rank == 0 and (isinstance(task, PretrainTask) or is_fine_tuned(task)):
+    if rank == 0 and (isinstance(task, Pretraining) or is_fine_tuned(task)):
         export(training, task, catalog)
-    if not isinstance(task, PretrainTask):
+    if not isinstance(task, Pretraining):
         test = Feed(
             _rows(training, "test"),
             device=device,
@@ -181,23 +181,29 @@ def utilisation(training: Training, samples: Samples, *, world: int, device: tor
     )
 
 
-Task = PretrainTask | ClassifyTask | DetectTask
+Task = Pretraining | ClassifyTask | DetectTask
 
 
 def build_task(training: Training, *, num_classes: int) -> Task:
     """The module to optimise, initialised from the seed and then from the weights to start from."""
     config = training.config
     architecture = config.architecture
+    weights = None if training.weights is None else storage.read_bytes(training.weights)
+    if weights is not None and native.has_learned_positions(weights):
+        architecture = replace(architecture, positions="learned")
     torch.manual_seed(config.seed)
+    if training.protocol is None and config.tokenizer is not None:
+        return TokenizerTask(training.tokenizer_card, config.tokenizer)
     if training.protocol is None:
-        return PretrainTask(architecture, config.grid, config.input, config.target)
+        made = None if training.target_file is None else storage.read_bytes(training.target_file)
+        return PretrainTask(architecture, config.grid, config.input, config.target, made=made)
     model = (architecture, config.grid, config.input, training.protocol)
     if training.protocol.protocol == "detect":
         task: ClassifyTask | DetectTask = DetectTask(*model, num_actions=num_classes)
     else:
         task = ClassifyTask(*model, num_classes=num_classes, seed=config.seed)
-    if training.weights is not None:
-        encoder, _ = native.load_encoder(storage.read_bytes(training.weights), config.grid)
+    if weights is not None:
+        encoder, _ = native.load_encoder(weights, config.grid)
         task.take_encoder(encoder)
     return task
 

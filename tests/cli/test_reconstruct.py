@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from pathlib import Path
 
@@ -220,7 +221,14 @@ def test_weights_without_a_decoder_are_refused_as_such(tmp_path, capsys):
     tuned.write_bytes(classifier.to_bytes(model.state_dict(), its))
     other = tmp_path / "other.safetensors"
     other.write_bytes(save(load(alone.read_bytes())))
+    codes = tmp_path / "codes.safetensors"
+    predicting = dataclasses.replace(
+        card, architecture=dataclasses.replace(card.architecture, predicted=8), target="token"
+    )
+    decoder = MaskedAutoencoder(predicting.architecture, card.grid)
+    codes.write_bytes(native.to_bytes(decoder.state_dict(), predicting))
     for path, reason in [
+        (codes, "predicts no pixels of what it sees (target token); nothing to show"),
         (alone, "an encoder alone: the file holds no decoder, and nothing can be reconstructed"),
         (tuned, "of a fine-tuning, which has no decoder; give the run it is from"),
         (other, "a file of weights, but not an export of mae_dist"),

@@ -156,7 +156,7 @@ def test_an_evaluation_is_not_taken_for_a_run():
         ("name: a\nname: b\n", "name: given twice, in lines 1 and 2 (from run.yaml:2)"),
         ("on: 3\n", "on: a field's name must be text; put it in quotes"),
         ("extends: run.yaml\n", "goes in a circle: run.yaml -> run.yaml (from run.yaml:1)"),
-        ("seed: 1\nmask: {extends: gone.yaml}\n", "extends: no recipe 'gone.yaml'; there are finetune/ava"),
+        ("seed: 1\nmask: {extends: gone.yaml}\n", "extends: no recipe 'gone.yaml'; there are augment/"),
     ],
 )
 def test_a_file_that_is_no_recipe_is_named_with_the_line(write, text, problem):

@@ -14,8 +14,8 @@ from transformers import VideoMAEConfig, VideoMAEForPreTraining, ViTMAEConfig, V
 from mae_dist.config.geometry import Architecture, Grid
 from mae_dist.model.mae import MaskedAutoencoder
 from mae_dist.model.targets import TARGETS, reconstruction_loss
+from mae_dist.model.weights.dialects.huggingface import from_huggingface, to_huggingface
 from mae_dist.model.weights.header import WeightsError
-from mae_dist.model.weights.huggingface import from_huggingface, to_huggingface
 from tests.model.small import (
     IMAGENET_MEAN,
     IMAGENET_STD,

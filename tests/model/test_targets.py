@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from mae_dist.config.schema import TargetConfig
+from mae_dist.config.targets import PIXELS, TargetConfig
 from mae_dist.model.targets import LOSSES, TARGETS, normalise, reconstruction_loss, to_pixels
+from mae_dist.model.targets.maker import MADE
 from tests.model.small import IMAGENET_MEAN, IMAGENET_STD, channel, seeded
 
 MEAN, STD = channel(IMAGENET_MEAN), channel(IMAGENET_STD)
@@ -112,7 +113,8 @@ def test_normalising_subtracts_the_mean_of_each_channel_and_divides_by_its_devia
 
 
 def test_a_recipe_can_name_exactly_the_targets_that_exist():
-    assert set(get_args(get_type_hints(TargetConfig)["kind"])) == set(TARGETS)
+    assert set(get_args(get_type_hints(TargetConfig)["kind"])) == {*TARGETS, *MADE, "hog"}
+    assert set(PIXELS) == set(TARGETS)
     assert set(get_args(get_type_hints(TargetConfig)["loss"])) == set(LOSSES)
 
 

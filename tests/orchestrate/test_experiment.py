@@ -37,6 +37,7 @@ def keys_of(config: RunConfig, inputs=None) -> dict[str, str]:
         "model.decoder_depth=1",
         "mask.ratio=0.8",
         "target.kind=norm_pixel_videomae",
+        "target.frames=double",
         "augment.flip=true",
         "data.limits.pixels=1000",
         "train.length=777 steps",

@@ -79,7 +79,8 @@ def test_a_file_that_is_no_export_is_refused(config, tmp_path):
     [problem] = refusal(config(f"weights={tmp_path}/other.safetensors"))
     assert problem == (
         f"weights: {tmp_path}/other.safetensors: no safetensors file (21 bytes); give the "
-        "export/model.safetensors of a run"
+        "export/model.safetensors of a run, or convert others' files: mae-dist weights convert FILE "
+        "MODEL.safetensors"
     )
 
 
@@ -98,11 +99,37 @@ def test_a_decoder_is_not_looked_at(config, tmp_path):
     check_inputs(config(f"weights={run}"))
 
 
+def test_an_encoder_without_decoder_is_evaluated_and_reconstructs_nothing(config, tmp_path):
+    alone = dataclasses.replace(architecture(SIZE), decoder=native.NO_DECODER, positions="learned")
+    run = export(tmp_path / "run", config(), architecture=alone, target="pixel")
+    given = config(f"weights={run}")
+    inputs = check_inputs(given).digests
+    assert inputs["decoder"] == "none"
+    plain, evaluated = steps_of(config()), steps_of(given, INPUTS | inputs)
+    assert plain.keys() - evaluated.keys() == {"reconstruction"}
+
+
+def test_positions_learned_on_other_frames_are_refused(config, tmp_path):
+    alone = dataclasses.replace(architecture(SIZE), decoder=native.NO_DECODER, positions="learned")
+    run = export(tmp_path / "run", config(), architecture=alone, frames=4)
+    assert refusal(config(f"weights={run}")) == [
+        "input.frames: the positions of the weights were learned on 4 frames, got 1"
+    ]
+
+
 def test_other_pixels_and_another_target_are_refused_with_those_of_the_weights(config, tmp_path):
     run = export(tmp_path / "run", config(), std=(0.5, 0.5, 0.5), target="pixel")
     assert refusal(config(f"weights={run}")) == [
         "input.std: the weights were trained with [0.5, 0.5, 0.5], got [0.247, 0.2435, 0.2616]",
         "target.kind: the weights predict pixel, got norm_pixel_mae",
+    ]
+
+
+def test_weights_that_predict_other_frames_are_refused(config, tmp_path):
+    twice = dataclasses.replace(architecture(SIZE), predicted=96)
+    run = export(tmp_path / "run", config(), architecture=twice)
+    assert refusal(config(f"weights={run}")) == [
+        "target: the weights predict other frames, or another number of values, than target says"
     ]
 
 

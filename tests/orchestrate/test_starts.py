@@ -109,6 +109,15 @@ def test_another_encoder_decoder_normalisation_or_target_is_refused_with_what_wo
     ]
 
 
+def test_a_decoder_that_predicts_something_else_is_refused(config, tmp_path):
+    twice = dataclasses.replace(config().architecture, predicted=96)
+    run = export(tmp_path / "run", config(), architecture=twice)
+    assert refusal(config(f"start.weights={run}")) == [
+        "start.parts: all, but the decoder of the weights predicts other frames, or another number of "
+        "values, than target says; encoder would do"
+    ]
+
+
 def test_pixels_of_other_channels_are_refused(config, tmp_path):
     run = export(tmp_path / "grey", config("input.channels=1", "input.mean=[0.5]", "input.std=[0.25]"))
     assert refusal(config(f"start.weights={run}")) == [

@@ -10,8 +10,9 @@ import torch
 
 from mae_dist import storage
 from mae_dist.config.load import load
+from mae_dist.model.encoder import Encoder
 from mae_dist.model.patches import patchify
-from mae_dist.model.weights import classifier
+from mae_dist.model.weights import classifier, native
 from mae_dist.model.weights.header import CLASSIFIER, MASKED_AUTOENCODER, WeightsError, read_card
 from mae_dist.train.exporting import export, is_fine_tuned
 from mae_dist.train.tasks import ClassifyTask
@@ -75,6 +76,38 @@ def test_weights_that_do_not_fit_their_card_are_refused(tmp_path):
     more = dataclasses.replace(card, classes=("cat", "dog", "eel"))
     with pytest.raises(WeightsError, match=r"the weights do not fit their card: .*head"):
         classifier.load_classifier(classifier.to_bytes(task.model.state_dict(), more))
+
+
+def test_positions_that_weights_came_with_are_fine_tuned_with_and_exported(tmp_path):
+    training, _ = fine_tuned(tmp_path)
+    config = training.config
+    its = dataclasses.replace(config.model.architecture, positions="learned", decoder=native.NO_DECODER)
+    encoder = Encoder(its, config.grid)
+    encoder.positions.normal_(generator=torch.Generator().manual_seed(0))
+    inputs = config.input
+    card = native.ModelCard(
+        architecture=its,
+        frames=inputs.frames,
+        height=inputs.height,
+        width=inputs.width,
+        mean=inputs.mean,
+        std=inputs.std,
+        target="pixel",
+    )
+    tensors = {f"encoder.{name}": tensor for name, tensor in encoder.state_dict().items()}
+    weights = f"{tmp_path}/given.safetensors"
+    storage.write_bytes(weights, native.to_bytes(tensors, card))
+    training = dataclasses.replace(training, weights=weights)
+    task = build_task(training, num_classes=2)
+    assert isinstance(task, ClassifyTask)
+    assert torch.equal(task.model.encoder.positions, encoder.positions)
+    export(training, task, catalog())
+    loaded, _ = classifier.load_classifier(storage.read_bytes(training.export))
+    patches = patchify(torch.rand(2, 4, 64, 64, 3), patch=8, tubelet=2)
+    torch.testing.assert_close(loaded(patches), task.model.eval()(patches))
+    larger = dataclasses.replace(config.grid, rows=config.grid.rows + 2)
+    other, _ = classifier.load_classifier(storage.read_bytes(training.export), larger)
+    assert len(other.encoder.positions) == larger.num_tokens
 
 
 def test_the_samples_of_a_labelled_source_are_those_that_it_was_fine_tuned_on(tmp_path):

@@ -7,6 +7,7 @@ import pytest
 
 from mae_dist.config.load import load
 from mae_dist.data.catalog import Catalog
+from mae_dist.data.frames import clip_ids
 from mae_dist.data.order import block_positions
 from mae_dist.train.training import Training
 
@@ -55,6 +56,25 @@ def test_a_range_of_workers_holds_the_numbers_that_divide_the_global_batch():
 def test_checkpoints_are_some_whole_steps_apart_and_at_least_one(every, steps):
     """100 samples in batches of 32: an epoch is 3.125 steps."""
     assert training(f"checkpoint.every={every}").pace(catalog(), world=2).checkpoint_every == steps
+
+
+@pytest.mark.parametrize("times", ["input.frame_stride=4", "input.sample_fps=8"])
+def test_twice_as_many_frames_at_half_the_stride_hold_those_of_the_input(times):
+    """Of a video of 25 frames per second; what is drawn for other streams is what it was."""
+    same, double = training(times), training(times, "target.frames=double")
+    seconds = np.arange(100) / 25
+    for seed in range(20):
+        seen = clip_ids(seconds, same.stream().input, np.random.default_rng(seed))
+        decoded = clip_ids(seconds, double.stream().input, np.random.default_rng(seed))
+        assert len(decoded) == 2 * len(seen)
+        if "stride" in times:
+            assert decoded[::2].tolist() == seen.tolist()
+            assert (np.diff(decoded) == 2).all()
+        else:
+            assert np.allclose(np.diff(seconds[decoded]), 1 / 16, atol=1 / 25)
+    assert double.stream().grid == same.stream().grid
+    other = training(times, "target.frames=double", evaluation="finetune")
+    assert other.stream().input == same.config.input
 
 
 def test_the_limits_of_the_recipe_hold_in_every_stream():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -82,6 +84,19 @@ def test_a_decoder_that_predicts_a_part_is_counted_by_that():
     kept, predicted = grid.num_tokens // 4, grid.num_tokens // 2
     forward = forward_multiply_adds(architecture, grid, num_kept=kept, num_predicted=predicted)
     assert given.operations(num_classes=2) == 2 * (3 * forward.total - forward.embedding)
+
+
+def test_what_is_predicted_of_a_token_and_of_which_tokens_is_counted():
+    mask = "mask={kind: tube, ratio: 0.75}"
+    given = training(mask, "target={kind: hog, frames: centre}")
+    architecture, grid = given.config.model.architecture, given.config.grid
+    predicted = dataclasses.replace(architecture, predicted=3 * 9)  # one cell of one frame
+    kept = grid.num_tokens // 4
+    forward = forward_multiply_adds(predicted, grid, num_kept=kept, num_predicted=grid.per_frame)
+    assert given.operations(num_classes=2) == 2 * (3 * forward.total - forward.embedding)
+    both = training(mask, "target.frames=double").operations(num_classes=2)
+    pixels = (grid.num_tokens - kept) * architecture.decoder.width * 2 * 8 * 8 * 3
+    assert both - training(mask).operations(num_classes=2) == 2 * 3 * pixels
 
 
 def test_a_finetuning_counts_the_whole_encoder_three_times_and_a_probe_once():

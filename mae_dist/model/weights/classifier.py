@@ -15,6 +15,7 @@ from torch import Tensor
 from mae_dist.config.geometry import Grid
 from mae_dist.model.classifier import Classifier
 from mae_dist.model.encoder import Encoder
+from mae_dist.model.positions import interpolated
 from mae_dist.model.weights.files import open_weights
 from mae_dist.model.weights.header import CLASSIFIER, WeightsError, check_format
 from mae_dist.model.weights.native import ModelCard, card_from_dict, card_markdown
@@ -41,16 +42,18 @@ def to_bytes(weights: Mapping[str, Tensor], card: ClassifierCard) -> bytes:
 def load_classifier(data: bytes, grid: Grid | None = None) -> tuple[Classifier, ClassifierCard]:
     """The classifier of an export, for `grid` (None: the card's own), in evaluation mode.
 
-    Raises WeightsError.
+    Learned positions are stretched over another grid. Raises WeightsError.
     """
     tensors, metadata = open_weights(data)
     check_format(metadata, CLASSIFIER)
     given = json.loads(metadata["card"])
     model = card_from_dict(given["model"])
     card = ClassifierCard(model=model, classes=tuple(given["classes"]), pool=given["pool"])
-    classifier = Classifier(
-        Encoder(model.architecture, grid or model.grid), len(card.classes), pool=card.pool
-    )
+    grid = grid or model.grid
+    learned = tensors.get("encoder.positions")
+    if learned is not None and grid != model.grid:
+        tensors["encoder.positions"] = interpolated(learned, model.grid, grid)
+    classifier = Classifier(Encoder(model.architecture, grid), len(card.classes), pool=card.pool)
     try:
         classifier.load_state_dict(tensors)
     except RuntimeError as error:

@@ -14,8 +14,14 @@ from mae_dist import storage
 
 MASKED_AUTOENCODER = "mae_dist.masked_autoencoder.1"
 """Format of the export of a pretraining."""
+ENCODER = "mae_dist.encoder.1"
+"""Format of an encoder without a decoder, which others' files are converted to; see native.py."""
 CLASSIFIER = "mae_dist.classifier.1"
 """Format of the export of a fine-tuning."""
+TOKENIZER = "mae_dist.tokenizer.1"
+"""Format of the export of a tokenizer."""
+COMPONENTS = "mae_dist.components.1"
+"""Format of the basis that the target pca is made with."""
 
 
 def exported_weights(run: str) -> str:
@@ -41,17 +47,17 @@ def metadata_of(data: bytes) -> dict[str, str]:
         raise WeightsError(f"no safetensors file ({len(data)} bytes)") from None
 
 
-def read_card(data: bytes, expected: str) -> dict[str, Any]:
-    """The card of an export of the format `expected`, as plain data. Raises WeightsError if it is another."""
+def read_card(data: bytes, *expected: str) -> dict[str, Any]:
+    """The card of an export of a format among `expected`, as plain data. Raises WeightsError otherwise."""
     metadata = metadata_of(data)
-    check_format(metadata, expected)
+    check_format(metadata, *expected)
     return json.loads(metadata["card"])
 
 
-def check_format(metadata: Mapping[str, str], expected: str) -> None:
-    """Raise WeightsError unless the metadata are those of an export of this format."""
-    if metadata.get("format") != expected:
+def check_format(metadata: Mapping[str, str], *expected: str) -> None:
+    """Raise WeightsError unless the metadata are those of an export of one of these formats."""
+    if metadata.get("format") not in expected:
         raise WeightsError(
             f"a file of weights, but not an export of mae_dist: its metadata says format "
-            f"{metadata.get('format')!r}, expected {expected!r}"
+            f"{metadata.get('format')!r}, expected {' or '.join(map(repr, expected))}"
         )

@@ -1,4 +1,4 @@
-"""What the decoder shall predict, the loss on it, and the way back to pixels.
+"""Pixels of a patch as what the decoder shall predict, and the way back to them.
 
 Pixels arrive in [0, 1]; `mean` and `std` (float tensors, a value per channel) are those of the input
 normalisation. Patch values have the channel fastest (see `patches.py`). Variances are unbiased throughout.
@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-import torch.nn.functional as F
 from torch import Tensor
 
 EPSILON = 1e-6
@@ -46,22 +45,6 @@ TARGETS: dict[str, Target] = {
     "norm_pixel_mae": norm_pixel_mae,
     "norm_pixel_videomae": norm_pixel_videomae,
 }
-
-
-Loss = Callable[..., Tensor]
-LOSSES: dict[str, Loss] = {"mse": F.mse_loss, "l1": F.l1_loss, "smooth_l1": F.smooth_l1_loss}
-"""Those of VideoMAE's ablation, arXiv 2203.12602, table 1f."""
-
-
-def reconstruction_loss(
-    prediction_BHP: Tensor, target_BHP: Tensor, is_counted_BH: Tensor | None = None, *, kind: str = "mse"
-) -> Tensor:
-    """Mean loss over all values of all tokens, or of those that count, in float32: a scalar."""
-    loss, prediction_BHP, target_BHP = LOSSES[kind], prediction_BHP.float(), target_BHP.float()
-    if is_counted_BH is None:
-        return loss(prediction_BHP, target_BHP)
-    losses_BH = loss(prediction_BHP, target_BHP, reduction="none").mean(-1)
-    return (losses_BH * is_counted_BH).sum() / is_counted_BH.sum().clamp(min=1)
 
 
 def to_pixels(kind: str, prediction_BHP: Tensor, pixels01_BHP: Tensor, mean: Tensor, std: Tensor) -> Tensor:
