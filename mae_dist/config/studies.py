@@ -45,12 +45,14 @@ class ColumnConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PretrainingConfig:
-    """A run whose weights are evaluated on the samples of another recipe."""
+    """A run that comes first: a column evaluates its weights on samples of its own, or predicts its codes."""
 
     data: DataSetName
     recipe: str
     mini: str | None = None
     """In its place at mini scale; null: the value is not measured there."""
+    field: Literal["weights", "target.tokenizer"] = "weights"
+    """What of the column's run it is."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,7 +68,7 @@ class ValueConfig:
     evaluation: str | None = None
     """In place of each column's."""
     pretraining: PretrainingConfig | None = None
-    """Where the weights come from, if not from each column's own recipe."""
+    """Where the weights come from, if not from each column's own recipe, or the codes that are predicted."""
     published: dict[str, float] = field(default_factory=dict)
     """By column, in percent."""
     approximate: tuple[str, ...] = ()

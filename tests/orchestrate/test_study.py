@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+from mae_dist import storage
 from mae_dist.config.load import load_study
 from mae_dist.config.problems import ConfigError
 from mae_dist.config.studies import DATA_SETS
 from mae_dist.config.tree import study_names
+from mae_dist.model.tokenizer import TokenizerCard, to_bytes, tokenizer_of
+from mae_dist.model.weights.header import exported_weights
 from mae_dist.orchestrate.study import StudyPlan, StudyRequest, describe_plan, plan_study, run_labels
 from tests.orchestrate.test_given import export
 from tests.orchestrate.test_preflight import save_catalog
@@ -214,3 +217,25 @@ def test_every_run_at_mini_scale_takes_a_step_and_so_do_its_evaluations(planned,
             batch = {"clips": clips(config, its.augment), "label": torch.tensor([0, 3]), "block": 0}
             losses += [take_a_step(config, key, batch)] if its.protocol == "finetune" else []
         assert np.isfinite(losses).all()
+
+
+def test_codes_are_predicted_once_a_tokenizer_is_trained(tmp_path):
+    request = StudyRequest(name="mae/target", scale="mini", storage=str(tmp_path), values=["dVAE tokens"])
+    study = load_study("mae/target")
+    [first] = plan_study(study, request).runs
+    config = first.config
+    assert config.tokenizer is not None
+    card = TokenizerCard(
+        patch=config.model.architecture.patch,
+        vocabulary=config.tokenizer.vocabulary,
+        width=config.tokenizer.width,
+        blocks=config.tokenizer.blocks,
+        mean=config.input.mean,
+        std=config.input.std,
+    )
+    storage.write_bytes(exported_weights(first.uri), to_bytes(tokenizer_of(card).state_dict(), card))
+    plan = plan_study(study, request)
+    assert plan.is_final
+    [run] = [run for run in plan.runs if run.uri != first.uri]
+    assert run.config.target.tokenizer == first.uri
+    assert set(run.config.evaluations) == {"finetune", "linear_probe"}
