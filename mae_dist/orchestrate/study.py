@@ -243,8 +243,11 @@ def _cell_config(
         raise ConfigError(request.name, [Problem(f"values.{label}", there)])
     is_own = any(change.startswith(f"evaluations.{evaluation}.") for change in changes)
     name = f"{evaluation}-{slug(label)}" if is_own else evaluation
-    # What a number stands beside is for the study to say, and the evaluation it names is left out.
-    return replace(config, evaluations={name: replace(config.evaluations[evaluation], baseline=None)})
+    # What a number stands beside is for the study to say: the evaluation it names is left out, and what was
+    # published of the recipe is not of a changed one.
+    its = replace(config.evaluations[evaluation], baseline=None)
+    its = replace(its, published=None) if changes or value.pretraining else its
+    return replace(config, evaluations={name: its})
 
 
 def _source(value: ValueConfig, column: ColumnConfig, request: StudyRequest) -> RunConfig | None:

@@ -99,6 +99,13 @@ def test_scratch_is_evaluated_from_random_weights(planned):
     assert plan.places["scratch", "ssv2"].run_directory == plan.places["VideoMAE", "ssv2"].run_directory
 
 
+def test_what_was_published_of_a_recipe_is_not_said_of_a_changed_one(planned):
+    runs = planned("videomae/loss", "full", columns=["ssv2"]).runs
+    published = {run_labels(run)[0]: run.config.evaluations["finetune"].published for run in runs}
+    assert published["L1"] is None
+    assert published["MSE"] is not None
+
+
 def test_what_cannot_be_had_keeps_its_row_and_says_why(planned):
     plan = planned("videomae/methods")
     assert plan.reasons["MoCo v3", "ssv2"] == "not available: another method"
