@@ -45,12 +45,14 @@ class ColumnConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PretrainingConfig:
-    """A run whose weights are evaluated on the samples of another recipe."""
+    """A run that comes first: a column evaluates its weights on samples of its own, or predicts its codes."""
 
     data: DataSetName
     recipe: str
     mini: str | None = None
     """In its place at mini scale; null: the value is not measured there."""
+    field: Literal["weights", "target.tokenizer"] = "weights"
+    """What of the column's run it is."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,10 +63,12 @@ class ValueConfig:
     """As --set takes them, of fields below `axis`; none: the recipe as it is."""
     mini_settings: tuple[str, ...] | None = None
     """In their place at mini scale, where the numbers of a small model differ; null: the same."""
+    recipe: str | None = None
+    """At full scale in place of each column's, where a value has one of its own."""
     evaluation: str | None = None
     """In place of each column's."""
     pretraining: PretrainingConfig | None = None
-    """Where the weights come from, if not from each column's own recipe."""
+    """Where the weights come from, if not from each column's own recipe, or the codes that are predicted."""
     published: dict[str, float] = field(default_factory=dict)
     """By column, in percent."""
     approximate: tuple[str, ...] = ()
@@ -145,5 +149,6 @@ def _value(study: StudyConfig, path: str, value: ValueConfig) -> Iterator[tuple[
             changed = setting.partition("=")[0].strip()
             if not any(f"{changed}.".startswith(f"{axis}.") for axis in study.axis):
                 yield f"{path}.{name}", f"{setting}: is not of the axis, {', '.join(study.axis)}"
-    if value.unavailable is not None and (value.settings or value.pretraining or value.evaluation):
+    how = (value.settings, value.recipe, value.evaluation, value.pretraining)
+    if value.unavailable is not None and any(how):
         yield path, "is unavailable, and yet says how it is run; leave one of them out"

@@ -95,8 +95,9 @@ def plan_study(study: StudyConfig, request: StudyRequest) -> StudyPlan:
             reasons[cell] = reason
             continue
         try:
-            config = _cell_config(cell[0], value, column, request)
-            wanted[cell] = _Wanted(config, _source(value, column, request), is_asked)
+            source = _source(value, column, request)
+            config = _cell_config(cell[0], value, column, request, has_source=source is not None)
+            wanted[cell] = _Wanted(config, source, is_asked, _field(value))
         except ConfigError as error:
             # Where the samples of other columns lie need not be said.
             problems += error.problems if is_asked else ()
@@ -112,9 +113,17 @@ class _Wanted:
 
     config: RunConfig
     source: RunConfig | None
-    """The run that leaves the weights which this one evaluates; None: it pretrains some of its own."""
+    """The run that has to come first; None: this one needs no other."""
     is_asked: bool
     """Whether it is run. If not, its number is still looked for: an earlier job may have left one."""
+    field: str = "weights"
+    """What of this run the other one is."""
+
+    def given(self, made_by: str) -> RunConfig:
+        """The run once the directory of the other one is known."""
+        if self.field == "target.tokenizer":
+            return replace(self.config, target=replace(self.config.target, tokenizer=made_by))
+        return replace(self.config, weights=made_by)
 
 
 def _plan(wanted: Mapping[Cell, _Wanted], reasons: dict[Cell, str]) -> StudyPlan:
@@ -143,7 +152,7 @@ def _plan(wanted: Mapping[Cell, _Wanted], reasons: dict[Cell, str]) -> StudyPlan
                 is_final &= not its.is_asked
                 reasons[cell] = f"waits for the weights of {made_by}"
                 continue
-            config = replace(config, weights=made_by)
+            config = its.given(made_by)
         uri = planned(config, cell, is_asked=its.is_asked)
         [(name, evaluation)] = config.evaluations.items()
         places[cell] = Place(run_directory=uri, evaluation=name, start_from=evaluation.start_from[0])
@@ -210,24 +219,39 @@ def _is_asked(cell: Cell, request: StudyRequest) -> bool:
     return all(not names or name in names for name, names in zip(cell, asked, strict=True))
 
 
-def _cell_config(label: str, value: ValueConfig, column: ColumnConfig, request: StudyRequest) -> RunConfig:
-    """The run of one cell with its evaluation alone, which has the value's name if the value changes it."""
+def _field(value: ValueConfig) -> str:
+    return "weights" if value.pretraining is None else value.pretraining.field
+
+
+def _cell_config(
+    label: str, value: ValueConfig, column: ColumnConfig, request: StudyRequest, *, has_source: bool
+) -> RunConfig:
+    """The run of one cell with its evaluation alone, which has the value's name if the value changes it.
+
+    The directory of a run that comes first is not known yet, and `_Wanted.given` says it later.
+    """
     is_mini = request.scale == "mini"
     changes = value.settings if not is_mini or value.mini_settings is None else value.mini_settings
-    recipe, evaluation = column.mini if is_mini else column.recipe, value.evaluation or column.evaluation
+    recipe = column.mini if is_mini else value.recipe or column.recipe
+    evaluation = value.evaluation or column.evaluation
     assert recipe is not None
     assert evaluation is not None
-    config = _loaded(recipe, column.data, changes, request)
+    later = [f"{_field(value)}=later"] if has_source else []
+    config = _loaded(recipe, column.data, [*changes, *later], request)
     if evaluation not in config.evaluations:
         there = f"{recipe} has no evaluation {evaluation!r}; there are {', '.join(config.evaluations)}"
         raise ConfigError(request.name, [Problem(f"values.{label}", there)])
     is_own = any(change.startswith(f"evaluations.{evaluation}.") for change in changes)
     name = f"{evaluation}-{slug(label)}" if is_own else evaluation
-    return replace(config, evaluations={name: config.evaluations[evaluation]})
+    # What a number stands beside is for the study to say: the evaluation it names is left out, and what was
+    # published of the recipe is not of a changed one.
+    its = replace(config.evaluations[evaluation], baseline=None)
+    its = replace(its, published=None) if changes or value.pretraining else its
+    return replace(config, evaluations={name: its})
 
 
 def _source(value: ValueConfig, column: ColumnConfig, request: StudyRequest) -> RunConfig | None:
-    """The run that the weights of a cell come from; None: from its own."""
+    """The run that has to come before that of a cell; None: its own does all."""
     if value.pretraining is None:
         return None
     if request.scale == "full":

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
+from mae_dist import storage
 from mae_dist.config.load import load_study
 from mae_dist.config.problems import ConfigError
 from mae_dist.config.studies import DATA_SETS
 from mae_dist.config.tree import study_names
+from mae_dist.model.tokenizer import TokenizerCard, to_bytes, tokenizer_of
+from mae_dist.model.weights.header import exported_weights
 from mae_dist.orchestrate.study import StudyPlan, StudyRequest, describe_plan, plan_study, run_labels
 from tests.orchestrate.test_given import export
 from tests.orchestrate.test_preflight import save_catalog
+from tests.train.test_packaged_recipes import clips, masks, take_a_step
 
 
 @pytest.fixture
@@ -67,6 +73,15 @@ def test_values_that_differ_in_evaluation_alone_share_the_pretraining(planned):
     }
 
 
+def test_a_value_may_have_a_recipe_of_its_own_at_full_scale(planned):
+    plan = planned("videomae/sizes_ssv2", "full")
+    assert [run.config.model.size for run in plan.runs] == [
+        "videomae_small",
+        "videomae_base",
+        "videomae_large",
+    ]
+
+
 def test_the_papers_choice_is_one_run_for_all_studies_that_have_it(planned):
     usual = set()
     for name in study_names():
@@ -82,6 +97,13 @@ def test_scratch_is_evaluated_from_random_weights(planned):
     assert plan.places["scratch", "ssv2"].start_from == "random"
     assert plan.places["VideoMAE", "ssv2"].start_from == "pretrained"
     assert plan.places["scratch", "ssv2"].run_directory == plan.places["VideoMAE", "ssv2"].run_directory
+
+
+def test_what_was_published_of_a_recipe_is_not_said_of_a_changed_one(planned):
+    runs = planned("videomae/loss", "full", columns=["ssv2"]).runs
+    published = {run_labels(run)[0]: run.config.evaluations["finetune"].published for run in runs}
+    assert published["L1"] is None
+    assert published["MSE"] is not None
 
 
 def test_what_cannot_be_had_keeps_its_row_and_says_why(planned):
@@ -190,3 +212,37 @@ def test_a_value_that_waited_is_evaluated_on_the_weights_that_another_run_left(t
     assert run.config.weights == other.uri
     assert run.config.data == own.config.data
     assert run_labels(run) == ["another set"]
+
+
+# What else than pixels can be predicted has tests of its own, with the files that it needs.
+@pytest.mark.parametrize("name", [name for name in study_names() if not name.endswith("/target")])
+def test_every_run_at_mini_scale_takes_a_step_and_so_do_its_evaluations(planned, name):
+    for run in planned(name).runs:
+        config = run.config
+        losses = [take_a_step(config, None, {"clips": clips(config, config.augment), **masks(config)})]
+        for key, its in config.evaluations.items():
+            batch = {"clips": clips(config, its.augment), "label": torch.tensor([0, 3]), "block": 0}
+            losses += [take_a_step(config, key, batch)] if its.protocol == "finetune" else []
+        assert np.isfinite(losses).all()
+
+
+def test_codes_are_predicted_once_a_tokenizer_is_trained(tmp_path):
+    request = StudyRequest(name="mae/target", scale="mini", storage=str(tmp_path), values=["dVAE tokens"])
+    study = load_study("mae/target")
+    [first] = plan_study(study, request).runs
+    config = first.config
+    assert config.tokenizer is not None
+    card = TokenizerCard(
+        patch=config.model.architecture.patch,
+        vocabulary=config.tokenizer.vocabulary,
+        width=config.tokenizer.width,
+        blocks=config.tokenizer.blocks,
+        mean=config.input.mean,
+        std=config.input.std,
+    )
+    storage.write_bytes(exported_weights(first.uri), to_bytes(tokenizer_of(card).state_dict(), card))
+    plan = plan_study(study, request)
+    assert plan.is_final
+    [run] = [run for run in plan.runs if run.uri != first.uri]
+    assert run.config.target.tokenizer == first.uri
+    assert set(run.config.evaluations) == {"finetune", "linear_probe"}

@@ -46,7 +46,7 @@ def _results(table: Table) -> Html:
     for row, cells in zip(table["rows"], rows, strict=True):
         chip = tag("span", "the paper's choice", class_="chip complete") if row["is_default"] else None
         is_run = any(cell["run_directory"] for cell in row["cells"].values())
-        how = ", ".join(row["settings"]) or "the recipe as it is"
+        how = ", ".join(row["settings"]) or row["recipe"] or "the recipe as it is"
         changed = tag("span", how, class_="sub") if is_run else None
         first = tag("th", row["label"], " " if chip else None, chip, changed, scope="row")
         shown = zip(headings[1:], cells[1:], strict=True)

@@ -7,7 +7,8 @@ scale             "full", or "mini": small models, few samples and steps.
 created_utc       when the table was made, ISO 8601.
 columns           [{"key", "heading", "data", "recipe", "evaluation"}]; the last three as run at this scale,
                   null of a column that is not. data: the name of the samples; of drawn ones, how they are.
-rows              [{"label", "settings", "is_default", "remark", "cells"}], one per value; cells by column:
+rows              [{"label", "recipe", "settings", "is_default", "remark", "cells"}], one per value; recipe:
+                  where it has one of its own at this scale, else null. cells by column:
   published       null if there is none. is_approximate: whether it is read off a figure.
   state           "done", "failed", "missing" (not run yet, or the run is not done), or "none": it cannot be
                   had here, is not measured at this scale or was not asked for. reason: why, null if done.
@@ -64,6 +65,7 @@ def study_table(
     rows = [
         {
             "label": label,
+            "recipe": value.recipe if scale == "full" else None,
             "settings": list(_settings(value, scale)),
             "is_default": label == study.default,
             "remark": value.remark,
