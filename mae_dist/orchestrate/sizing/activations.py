@@ -17,7 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mae_dist.config.geometry import Architecture, Grid, Stack
-from mae_dist.model.encoder import patch_values
+from mae_dist.model.encoder import patch_values, predicted_values
 
 FLOAT32 = 4
 STATISTICS = 8
@@ -59,7 +59,8 @@ def pretraining_activations(
 
     `num_predicted` None is all of them. `value_bytes` is 2 for autocast to half precision, 4 for float32.
     """
-    encoder, decoder, values = architecture.encoder, architecture.decoder, patch_values(architecture)
+    encoder, decoder = architecture.encoder, architecture.decoder
+    values, predicted = patch_values(architecture), predicted_values(architecture)
     num_hidden = grid.num_tokens - num_kept if num_predicted is None else num_predicted
     num_seen = num_kept + num_hidden * architecture.encoder_mask_token + int(architecture.class_token)
     encoded = _stack(encoder, num_seen, num_seen, value_bytes, recompute)
@@ -74,13 +75,13 @@ def pretraining_activations(
     is_half = value_bytes < FLOAT32
     # All patches as bytes; hidden ones as float32, and twice as much that the loss computes of them before it
     # sums up; in half precision predictions, and seen patches as float32, which are not kept then.
-    until_loss = values * (grid.num_tokens + 3 * num_hidden * FLOAT32)
-    until_loss += values * (num_hidden * value_bytes + num_kept * FLOAT32) * is_half
+    until_loss = grid.num_tokens * values + 3 * num_hidden * predicted * FLOAT32
+    until_loss += (num_hidden * predicted * value_bytes + num_kept * values * FLOAT32) * is_half
     return Activations(
         encoder=encoded,
         decoder=decoded + _norm(decoder.width, num_hidden, value_bytes),
         # Predictions and targets as float32.
-        loss=2 * num_hidden * values * FLOAT32,
+        loss=2 * num_hidden * predicted * FLOAT32,
         until_loss=until_loss,
         in_encoder=_passing(encoder, num_seen, value_bytes, recompute=recompute),
         in_decoder=in_decoder,

@@ -172,6 +172,10 @@ def _training(config: RunConfig, evaluation: str | None) -> Training:
     if evaluation is not None and evaluation not in config.evaluations:
         known = ", ".join(config.evaluations) or "none"
         raise ValueError(f"evaluation {evaluation!r} is not in the recipe, which has {known}")
+    if evaluation is None and config.tokenizer is not None:
+        raise ValueError(
+            "tokenizer: the training of a tokenizer is not planned for; null, or --evaluation NAME"
+        )
     protocol = None if evaluation is None else config.evaluations[evaluation].protocol
     if protocol in FROZEN_PROTOCOLS or protocol == "detect":
         why = "is not planned for" if protocol == "detect" else "trains nothing on the stream of samples"

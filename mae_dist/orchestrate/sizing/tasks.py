@@ -42,7 +42,9 @@ def num_samples(training: Training) -> int | None:
 def pixel_bytes(training: Training) -> int:
     """Of one sample on its way to the device."""
     its = training.config.input
-    return its.frames * its.height * its.width * its.channels
+    # A target of twice the frames is made of pixels that the encoder does not see.
+    is_double = training.protocol is None and training.config.target.frames == "double"
+    return (1 + is_double) * its.frames * its.height * its.width * its.channels
 
 
 def trained_parameters(training: Training) -> Trained:
@@ -66,14 +68,14 @@ def trained_parameters(training: Training) -> Trained:
 def step_activations(training: Training, *, is_half: bool, recompute: bool) -> Activations:
     """Of one sample; `is_half` is autocast to bf16 or fp16, `recompute` activation checkpointing."""
     config, protocol = training.config, training.protocol
-    architecture, grid = config.architecture, config.grid
+    architecture, grid = training.architecture, config.grid
     value_bytes = 2 if is_half else 4
     if protocol is None:
         return pretraining_activations(
             architecture,
             grid,
             num_kept=config.mask.num_kept(grid),
-            num_predicted=config.mask.num_predicted(grid),
+            num_predicted=_num_predicted(training),
             value_bytes=value_bytes,
             recompute=recompute,
         )
@@ -90,19 +92,26 @@ def step_activations(training: Training, *, is_half: bool, recompute: bool) -> A
 def recomputed_operations(training: Training) -> int:
     """Operations of one sample that activation checkpointing adds: another forward pass of the blocks."""
     config, protocol = training.config, training.protocol
-    architecture, grid = config.architecture, config.grid
+    architecture, grid = training.architecture, config.grid
     if protocol is None:
         forward = forward_multiply_adds(
             architecture,
             grid,
             num_kept=config.mask.num_kept(grid),
-            num_predicted=config.mask.num_predicted(grid),
+            num_predicted=_num_predicted(training),
         )
         # Bridge and prediction, a few percent of the decoder, are not computed twice.
         return 2 * (forward.blocks + (0 if architecture.cross_decoder else forward.decoder))
     depth = architecture.encoder.depth
     trained = depth if protocol.trainable_blocks is None else protocol.trainable_blocks
     return int(2 * forward_multiply_adds(architecture, grid).blocks * trained / depth)
+
+
+def _num_predicted(training: Training) -> int | None:
+    config = training.config
+    return (
+        config.grid.per_frame if config.target.frames == "centre" else config.mask.num_predicted(config.grid)
+    )
 
 
 def _num_trained(module: nn.Module) -> int:

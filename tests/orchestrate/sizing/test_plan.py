@@ -187,6 +187,7 @@ def test_a_plan_that_cannot_work_says_why(settings, asked, complaint):
         ("pretrain/k400", {"gpu": "h10"}, "no GPU is known as 'h10'; did you mean 'h100'?"),
         ("pretrain/k400", {"gpu": "a100-60gb"}, "A100 comes with 40 and 80 GB of memory, got 'a100-60gb'"),
         ("pretrain/k400", {"evaluation": "finetun"}, "not in the recipe, which has linear_probe, finetune"),
+        ("pretrain/tokenizer", {}, "the training of a tokenizer is not planned for"),
         ("pretrain/cifar10", {"evaluation": "knn"}, "protocol knn, which trains nothing on the stream"),
     ],
 )
