@@ -10,19 +10,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
+
+from mae_dist.config import data_sets
 
 Scale = Literal["mini", "full"]
 SCALES: tuple[Scale, ...] = ("mini", "full")
 DataSetName = Literal["in1k", "k400", "ssv2", "ucf101", "hmdb51", "ava"]
-DATA_SETS: dict[DataSetName, str] = {
-    "in1k": "ImageNet-1k",
-    "k400": "Kinetics-400",
-    "ssv2": "Something-Something V2",
-    "ucf101": "UCF101",
-    "hmdb51": "HMDB51",
-    "ava": "AVA 2.2",
-}
+DATA_SETS: dict[DataSetName, str] = {key: data_sets.DATA_SETS[key].name for key in get_args(DataSetName)}
 """What the samples of a column are called, and how people know them."""
 
 

@@ -198,8 +198,7 @@ def _inflated(data: bytes, config: RunConfig) -> bytes:
 
     assert config.start.inflate is not None
     weights, card = native.from_bytes(data, (MASKED_AUTOENCODER, ENCODER))
-    own = {name.removeprefix("encoder."): its for name, its in weights.items() if name.startswith("encoder.")}
-    inflated = inflate_encoder(own, config.architecture, config.start.inflate)
+    inflated = inflate_encoder(native.encoder_tensors(weights), config.architecture, config.start.inflate)
     its = config.input
     card = replace(
         card,

@@ -14,11 +14,11 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 
 from mae_dist import storage
+from mae_dist.config.data_sets import DATA_SETS
 from mae_dist.config.load import digest, load
 from mae_dist.config.problems import ConfigError, Problem, suggestion
 from mae_dist.config.schema import RunConfig
 from mae_dist.config.studies import (
-    DATA_SETS,
     ColumnConfig,
     Scale,
     StudyConfig,
@@ -278,7 +278,7 @@ def _told_of_data(problem: Problem, data: str | None) -> Problem:
     """A missing catalog in the words of a study, whose runs may have several data sets."""
     if problem.path != "data.catalog" or problem.source or data is None:
         return problem
-    known = next(name for key, name in DATA_SETS.items() if key == data)
+    name = DATA_SETS[data].name
     return Problem(
-        "", f"where {known} lies is not known; give --data {data}=TRAIN,TEST, or other columns with --column"
+        "", f"where {name} lies is not known; give --data {data}=TRAIN,TEST, or other columns with --column"
     )

@@ -6,10 +6,9 @@ from mae_dist import storage
 from mae_dist.config.starts import StartConfig
 from mae_dist.model.inflation import inflate_encoder
 from mae_dist.model.mae import MaskedAutoencoder
+from mae_dist.model.weights import native
 from mae_dist.model.weights.files import open_weights
 from mae_dist.model.weights.header import WeightsError, weights_file
-
-_ENCODER = "encoder."
 
 
 def take_start(model: MaskedAutoencoder, start: StartConfig) -> None:
@@ -22,9 +21,7 @@ def take_start(model: MaskedAutoencoder, start: StartConfig) -> None:
         return
     uri = weights_file(start.weights)
     weights, _ = open_weights(storage.read_bytes(uri))
-    encoder = {
-        name.removeprefix(_ENCODER): values for name, values in weights.items() if name.startswith(_ENCODER)
-    }
+    encoder = native.encoder_tensors(weights)
     try:
         if start.parts == "all":
             model.load_state_dict(weights)

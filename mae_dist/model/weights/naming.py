@@ -35,6 +35,16 @@ _ROUNDING = 1e-3
 """Stored tables differ from ours by rounding only, unless somebody trained them."""
 
 
+LAYERS = {
+    "attention_norm": "norm1",
+    "attention.output": "attn.proj",
+    "mlp_norm": "norm2",
+    "mlp.expand": "mlp.fc1",
+    "mlp.contract": "mlp.fc2",
+}
+"""Of a block, timm's names by ours: the authors of the papers took them over. See `Naming.layers`."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Naming:
     """Names of one dialect; every mapping is from ours to theirs."""

@@ -126,11 +126,16 @@ def load_encoder(data: bytes, grid: Grid | None = None) -> tuple[Encoder, ModelC
 def encoder_of(weights: Mapping[str, Tensor], card: ModelCard, grid: Grid | None = None) -> Encoder:
     """The encoder among `weights`; see `load_encoder`."""
     encoder = Encoder(card.architecture, grid or card.grid)
-    own = {name.removeprefix(_ENCODER): w for name, w in weights.items() if name.startswith(_ENCODER)}
+    own = encoder_tensors(weights)
     if "positions" in own and encoder.grid != card.grid:
         own["positions"] = interpolated(own["positions"], card.grid, encoder.grid)
     _fill(encoder, own)
     return encoder
+
+
+def encoder_tensors(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Those of the encoder among `weights`, under the names that they have in an `Encoder`."""
+    return {name.removeprefix(_ENCODER): w for name, w in weights.items() if name.startswith(_ENCODER)}
 
 
 def has_learned_positions(data: bytes) -> bool:

@@ -8,13 +8,14 @@ from typing import Literal
 
 from torch import Tensor
 
+from mae_dist.config.data_sets import IMAGENET_MEAN, IMAGENET_STD
 from mae_dist.config.geometry import ARCHITECTURES
 from mae_dist.model.weights.naming import Naming
 from mae_dist.model.weights.stated import Stated
 
 Tensors = dict[str, Tensor]
 
-IMAGENET = Stated(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+IMAGENET = Stated(mean=IMAGENET_MEAN, std=IMAGENET_STD)
 """Of pixels, as most published models were trained."""
 
 

@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 
 from mae_dist.model.weights.dialects.dialect import MAE as FAMILY
 from mae_dist.model.weights.dialects.dialect import Dialect
-from mae_dist.model.weights.naming import Naming
+from mae_dist.model.weights.naming import LAYERS, Naming
 
 DECODER = ("mask_token", "decoder_")
 
@@ -28,13 +28,7 @@ NAMING = Naming(
         "head": "head",
     },
     stacks={"encoder.blocks": "blocks", "decoder.blocks": "decoder_blocks"},
-    layers={
-        "attention_norm": "norm1",
-        "attention.output": "attn.proj",
-        "mlp_norm": "norm2",
-        "mlp.expand": "mlp.fc1",
-        "mlp.contract": "mlp.fc2",
-    },
+    layers=LAYERS,
     qkv_weights=("attn.qkv.weight",),
     qkv_biases=("attn.qkv.bias",),
     positions={"encoder": "pos_embed", "decoder": "decoder_pos_embed"},

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mae_dist.model.weights.dialects.dialect import MAE_ST as FAMILY
 from mae_dist.model.weights.dialects.dialect import Dialect
-from mae_dist.model.weights.naming import Naming
+from mae_dist.model.weights.naming import LAYERS, Naming
 from mae_dist.model.weights.stated import Stated
 
 NAMING = Naming(
@@ -25,13 +25,7 @@ NAMING = Naming(
     tensors={"encoder.class_token": "cls_token"},
     modules={"encoder.norm": "norm", "pooled_norm": "norm", "head": "head"},
     stacks={"encoder.blocks": "blocks"},
-    layers={
-        "attention_norm": "norm1",
-        "attention.output": "attn.proj",
-        "mlp_norm": "norm2",
-        "mlp.expand": "mlp.fc1",
-        "mlp.contract": "mlp.fc2",
-    },
+    layers=LAYERS,
     qkv_weights=("attn.q.weight", "attn.k.weight", "attn.v.weight"),
     qkv_biases=("attn.q.bias", "attn.k.bias", "attn.v.bias"),
     positions={"encoder": "pos_embed"},

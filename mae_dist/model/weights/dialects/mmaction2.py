@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 
 from mae_dist.model.weights.dialects.dialect import VIDEOMAE as FAMILY
 from mae_dist.model.weights.dialects.dialect import Dialect
-from mae_dist.model.weights.naming import Naming
+from mae_dist.model.weights.naming import LAYERS, Naming
 
 NAMING = Naming(
     kernel="backbone.patch_embed.projection",
@@ -20,13 +20,7 @@ NAMING = Naming(
         "head": "cls_head.fc_cls",
     },
     stacks={"encoder.blocks": "backbone.blocks"},
-    layers={
-        "attention_norm": "norm1",
-        "attention.output": "attn.proj",
-        "mlp_norm": "norm2",
-        "mlp.expand": "mlp.layers.0.0",
-        "mlp.contract": "mlp.layers.1",
-    },
+    layers=LAYERS | {"mlp.expand": "mlp.layers.0.0", "mlp.contract": "mlp.layers.1"},
     qkv_weights=("attn.qkv.weight",),
     qkv_biases=("attn.q_bias", "attn.v_bias"),
     positions={"encoder": "backbone.pos_embed"},

@@ -11,15 +11,8 @@ from collections.abc import Collection, Mapping
 
 from mae_dist.model.weights.dialects.dialect import VIDEOMAE as FAMILY
 from mae_dist.model.weights.dialects.dialect import Dialect
-from mae_dist.model.weights.naming import Naming
+from mae_dist.model.weights.naming import LAYERS, Naming
 
-_LAYERS = {
-    "attention_norm": "norm1",
-    "attention.output": "attn.proj",
-    "mlp_norm": "norm2",
-    "mlp.expand": "mlp.fc1",
-    "mlp.contract": "mlp.fc2",
-}
 _QV_BIASES = ("attn.q_bias", "attn.v_bias")
 
 PRETRAINED = Naming(
@@ -33,7 +26,7 @@ PRETRAINED = Naming(
         "decoder.prediction": "decoder.head",
     },
     stacks={"encoder.blocks": "encoder.blocks", "decoder.blocks": "decoder.blocks"},
-    layers=_LAYERS,
+    layers=LAYERS,
     qkv_weights=("attn.qkv.weight",),
     qkv_biases=_QV_BIASES,
 )
@@ -42,7 +35,7 @@ FINE_TUNED = Naming(
     has_time=True,
     modules={"encoder.norm": "norm", "pooled_norm": "fc_norm", "head": "head"},
     stacks={"encoder.blocks": "blocks"},
-    layers=_LAYERS,
+    layers=LAYERS,
     qkv_weights=("attn.qkv.weight",),
     qkv_biases=_QV_BIASES,
 )
